@@ -44,13 +44,19 @@ class VoxelEmbeddings(PerSubject):
         return self.get_buffer(f"clusters_{subject_index}")
 
     @torch.no_grad()
-    def place(self, subject_index: int, clusters: Tensor, embeddings: Tensor | None = None) -> None:
-        """Set one subject's clusters `(V,)` and, where they are given, its embeddings `(V, d)`."""
+    def place(self, subject_index: int, clusters: Tensor, start: Tensor | None = None) -> None:
+        """Set one subject's clusters `(V,)` and, where they are given, the first columns `(V, K)` of its embeddings.
+
+        Columns past d are left out; those past K keep a tenth of their random values.
+        """
         assert clusters.min() >= 0, clusters.min()
         assert clusters.max() < self.num_clusters, f"cluster {clusters.max()} of {self.num_clusters}"
         self.clusters(subject_index).copy_(clusters)
-        if embeddings is not None:
-            self.embeddings[subject_index].copy_(embeddings)
+        if start is not None:
+            embeddings = self.embeddings[subject_index]  # (V, d)
+            given = min(start.shape[1], embeddings.shape[1])
+            embeddings[:, given:] *= 0.1
+            embeddings[:, :given] = start[:, :given]
 
     def members(self, subject_index: int) -> tuple[Tensor, Tensor]:
         """Return the voxels of each cluster `(C, n)` int64, and the mask `(C, n)` bool that is false for padding."""

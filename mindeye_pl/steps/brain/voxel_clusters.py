@@ -121,7 +121,7 @@ class PlaceVoxels(Step):
         return subject_tags(config)
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
-        """Fit the tuning of the voxels, find the nearest of the pretraining subjects, and write these and their clusters."""
+        """Fit the tuning of the voxels, find the nearest known ones, and write these and their clusters."""
         subject, dataset, known = settings.data.subject, inputs["data"], read_arrays(inputs["clusters"] / CLUSTERS)
         axes = FeatureAxes(known["mean"], known["axes"], known["deviations"])
         betas, ids = mean_responses(subject_trials(dataset, settings, inputs["split"]), subject)
