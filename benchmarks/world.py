@@ -39,7 +39,7 @@ from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.reports.render.table import Column
 from mindeye_pl.reports.results.benchmarks import benchmark_summary
 from mindeye_pl.reports.results.summary import write_summary
-from mindeye_pl.steps.evaluation.encoder import image_features
+from mindeye_pl.steps.inputs.encoder_features import image_features
 from mindeye_pl.weights.loaders import bundled
 
 SUBJECT = 1

@@ -5,7 +5,7 @@ Legend: B batch, b trials of one subject in it, n trials, V voxels, R slots for 
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +31,8 @@ from mindeye_pl.data.layout.trials import (
     load_training_trials,
 )
 from mindeye_pl.data.resumable import FixedBatches, ResumableLoader, ResumableSampler, ignore_preemption, on_gpu
-from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, EqualShareSampler
+from mindeye_pl.data.sampling import SAMPLERS, BatchIndex, ByTrial, EqualShareSampler
+from mindeye_pl.data.synthetic import SyntheticTrials, WithSynthetic
 from mindeye_pl.errors import UserError
 from mindeye_pl.types import (
     Averaging,
@@ -157,6 +158,7 @@ class TrialDataModule(LightningDataModule):
         self.targets: dict[str, Table] = dict(targets or {})
         self.num_sessions, self.batch_size = num_sessions, batch_size
         self.growth: BatchGrowth | None = None  # of batches in a later part of the training
+        self.synthetic: SyntheticTrials | None = None  # of a single subject, in every training batch
         self.repetitions, self.max_repetitions, self.averaging = repetitions, max_repetitions, averaging
         self.test_split, self.left_out = test_split, left_out
         self._sampler = SAMPLERS[sampling]
@@ -243,7 +245,8 @@ class TrialDataModule(LightningDataModule):
 
     def stimulus_ids_needed(self) -> np.ndarray:
         """Return the images whose targets training and validation use, `(n,)` int64, ascending."""
-        return np.unique(np.concatenate([trials.stimulus_ids for trials in self.train_trials + self.validation_trials]))
+        measured = [trials.stimulus_ids for trials in self.train_trials + self.validation_trials]
+        return np.unique(np.concatenate([*measured, *([self.synthetic.stimulus_ids] if self.synthetic else [])]))
 
     def normalisation(self, subject: int) -> BetaNormalisation:
         """Return the normalisation of a subject's betas, fitted on its training trials."""
@@ -267,7 +270,7 @@ class TrialDataModule(LightningDataModule):
         (trained,), (held_out,) = self._train_betas or [], self._validation_betas or []
         return np.concatenate([trained, held_out])
 
-    def train_sampler(self, rank: int = 0, world_size: int = 1, epoch: int = 0) -> EqualShareSampler:
+    def train_sampler(self, rank: int = 0, world_size: int = 1, epoch: int = 0) -> EqualShareSampler | WithSynthetic:
         """Return the sampler of one rank's batches; its length is the number of steps per epoch."""
         sampler = self._sampler_of(self.batch_size, rank, world_size)
         if self.growth is None or epoch < self.growth.from_epoch:
@@ -283,18 +286,23 @@ class TrialDataModule(LightningDataModule):
         small, large = (len(self.train_sampler(0, world_size, epoch)) for epoch in (0, epochs))
         return [small] * first + [large] * (epochs - first)
 
-    def _sampler_of(self, batch_size: int, rank: int, world_size: int) -> EqualShareSampler:
-        return self._sampler(
+    def _sampler_of(self, batch_size: int, rank: int, world_size: int) -> EqualShareSampler | WithSynthetic:
+        where = {"seed": self.seed, "rank": rank, "world_size": world_size}
+        measured = partial(
+            self._sampler,
             self.train_trials,
-            batch_size=batch_size,
             trials_per_session=self.trials_per_session,
-            seed=self.seed,
             num_sessions=None if self.num_sessions == "all" else self.num_sessions,
-            steps_per_epoch=self.steps_per_epoch,
             max_repetitions=self.max_repetitions,
-            rank=rank,
-            world_size=world_size,
+            **where,
         )
+        if self.synthetic is None:
+            return measured(batch_size=batch_size, steps_per_epoch=self.steps_per_epoch)
+        trials, share = self.synthetic.trials(self.subjects[0]), self.synthetic.share(batch_size)
+        # As many steps as without synthetic trials, so that an epoch means the same.
+        steps = len(measured(batch_size=batch_size, steps_per_epoch=self.steps_per_epoch))
+        drawn = ByTrial([trials], batch_size=share, trials_per_session=len(trials), steps_per_epoch=steps, **where)
+        return WithSynthetic(measured(batch_size=batch_size - share, steps_per_epoch=steps), drawn)
 
     def train_dataloader(self) -> "ResumableLoader[BrainBatch]":
         """Return the loader of the trainer's current epoch: batches of equal parts of all subjects."""
@@ -303,7 +311,11 @@ class TrialDataModule(LightningDataModule):
         sampler: ResumableSampler[BatchIndex] = self.train_sampler(*where)
         if getattr(trainer, "overfit_batches", 0):
             sampler = FixedBatches(list(sampler))
-        return self._loader(self._train_betas, self.train_trials, sampler)
+        betas, trials = self._train_betas, self.train_trials
+        if self.synthetic is not None and betas is not None:
+            betas = [np.concatenate([betas[0], self.synthetic.betas[:].astype(self.beta_dtype)])]
+            trials = [trials[0] + self.synthetic.trials(self.subjects[0])]
+        return self._loader(betas, trials, sampler)
 
     def val_dataloader(self) -> "ResumableLoader[BrainBatch] | list":
         """Return a loader of one batch per subject: single trials of distinct validation images."""

@@ -73,8 +73,8 @@ class RidgeEncoder:
                 got, fix = f"image {ids[counts.argmax()]}, {counts.max()} times", "average the repetitions first"
                 what = "a training image is repeated, which would make leave-one-out leak"
                 raise UserError(what, got=got, expected="one row per image", fix=fix)
-        mean, axes = _principal_axes(features, min(num_components, len(features) - 1, features.shape[1]))
-        projected = _project(features, mean, axes)  # (n, K)
+        mean, axes = principal_axes(features, min(num_components, len(features) - 1, features.shape[1]))
+        projected = project(features, mean, axes)  # (n, K)
         size = np.sqrt(np.square(projected, dtype=np.float64).sum(1).mean())
         if not size > 0:
             raise UserError("the features are the same for all training images", expected="features that vary")
@@ -111,11 +111,37 @@ class RidgeEncoder:
                     got=f"{len(seen)} of {len(stimulus_ids)} images, for example image {seen[0]}",
                     expected="test images that are not among the training trials",
                 )
-        return _project(features, self.mean, self.components) @ self.weights + self.intercept
+        return project(features, self.mean, self.components) @ self.weights + self.intercept
 
 
-def _principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean `(F,)` and the first principal axes `(count, F)` of the rows, float32."""
+def held_out_residuals(
+    features: np.ndarray, means: np.ndarray, image: np.ndarray, betas: np.ndarray, *, folds: int = 5, seed: int = 0
+) -> np.ndarray:
+    """Return each trial's betas minus the prediction of an encoder that has not seen its image, `(t, V)` float32.
+
+    Args:
+        features: `(n, F)` of the training images, one row per image.
+        means: `(n, V)` of the same images, repetitions averaged.
+        image: `(t,)` row of each trial's image.
+        betas: `(t, V)` of the trials.
+        folds: encoders that are fitted, each without one part of the images; at most n.
+        seed: of the parts.
+    """
+    from sklearn.model_selection import KFold
+
+    residuals = np.empty(betas.shape, np.float32)
+    for fitted, held_out in KFold(min(folds, len(features)), shuffle=True, random_state=seed).split(features):
+        encoder = RidgeEncoder.fit(features[fitted], means[fitted])
+        trials = np.isin(image, held_out)
+        residuals[trials] = betas[trials] - encoder.predict(features)[image[trials]]
+    return residuals
+
+
+def principal_axes(features: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean `(F,)` and the first principal axes `(count, F)` of the rows, float32.
+
+    Raises a `UserError` for features that are not finite.
+    """
     from sklearn.decomposition import PCA, IncrementalPCA
 
     rows = _MAX_BYTES_PER_BATCH // (4 * features.shape[1])
@@ -138,7 +164,7 @@ def _finite(features: np.ndarray) -> np.ndarray:
     return features
 
 
-def _project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
+def project(features: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Return coordinates `(m, K)` float32 along the axes `(K, F)`, computed in batches of rows."""
     rows = max(1, _MAX_BYTES_PER_BATCH // (4 * len(mean)))
     batches = (np.asarray(features[start : start + rows], np.float32) for start in range(0, len(features), rows))

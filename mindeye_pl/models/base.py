@@ -16,12 +16,17 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.adapters import merge_adapters
-from mindeye_pl.nn.brain.alignment import PerSubject
+from mindeye_pl.nn.brain.alignment import AlignmentNetwork, PerSubject
 from mindeye_pl.sharing.shareable import Shareable
 from mindeye_pl.types import Averaging, BatchGrowth, BrainBatch, PartLoss, Prediction
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
+
+#: Weights of subject {} in an alignment, and their dimension of the voxels.
+_VOXELS_OF_SUBJECT = (("alignment.network.linears.{}.weight", 1), ("alignment.network.voxels.embeddings.{}", 0))
+#: Value of `finetune.trainable` for all parameters that belong to single subjects.
+PER_SUBJECT = "per_subject"
 
 
 class BrainDecoder(Shareable, LightningModule):
@@ -73,8 +78,9 @@ class BrainDecoder(Shareable, LightningModule):
     def voxel_counts_in(cls, weights: Mapping[str, Tensor]) -> list[int]:
         """Return V of each subject in a state dict of this system, in index order; empty if no weight tells it."""
         counts: list[int] = []
-        while (linear := weights.get(f"alignment.network.linears.{len(counts)}.weight")) is not None:
-            counts.append(linear.shape[1])
+        for name, dimension in _VOXELS_OF_SUBJECT:
+            while (found := weights.get(name.format(len(counts)))) is not None:
+                counts.append(found.shape[dimension])
         return counts
 
     def voxel_weights(self, subject_index: int = 0) -> Tensor | None:
@@ -82,7 +88,8 @@ class BrainDecoder(Shareable, LightningModule):
 
         A system whose alignment is not an attribute `alignment` defines it anew.
         """
-        return self.state_dict().get(f"alignment.network.linears.{subject_index}.weight")
+        network = getattr(getattr(self, "alignment", None), "network", None)
+        return network.voxel_weights(subject_index) if isinstance(network, AlignmentNetwork) else None
 
     def retrieval_scores(self, batch: BrainBatch, loss: PartLoss) -> dict[str, Tensor]:
         """Return the retrieval scores among a validation batch's images, scalars by name."""
@@ -114,12 +121,17 @@ class BrainDecoder(Shareable, LightningModule):
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
         """Freeze all parts but the named ones, or none for "all"; raises a `UserError` for an unknown part.
 
-        Frozen parts run without dropout.
+        "per_subject" freezes all parameters that subjects share. Frozen parts run without dropout.
         """
         parts = self.parts()
+        if trainable == PER_SUBJECT:
+            own = self.subject_parameters()
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name.startswith(own))
+            return
         names = list(parts) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
         if unknown := [name for name in names if name not in parts]:
-            expected = f"all, or some of {list(parts)}"
+            expected = f"all, {PER_SUBJECT}, or some of {list(parts)}"
             raise UserError("finetune.trainable names no part", got=unknown[0], expected=expected)
         for name, part in parts.items():
             part.let_learn(name in names)

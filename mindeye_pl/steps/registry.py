@@ -12,6 +12,8 @@ from mindeye_pl.steps.brain.in_context.prior import FIT_VOXEL_PRIOR
 from mindeye_pl.steps.brain.in_context.transformer import PRETRAIN_VOXEL_TRANSFORMER
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
+from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS
+from mindeye_pl.steps.brain.voxel_clusters import CLUSTER_VOXELS, PLACE_VOXELS
 from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS
 from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER
 from mindeye_pl.steps.evaluation.in_context import EVALUATE_IN_CONTEXT
@@ -34,7 +36,10 @@ from mindeye_pl.steps.inputs.prepare_own import PREPARE_OWN
 from mindeye_pl.steps.inputs.simulate import SIMULATE
 
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
-_BRAIN = (PRETRAIN, EPISODES, CLOSED_FORM, FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT)
+_BRAIN = (
+    *(CLUSTER_VOXELS, PRETRAIN, EPISODES, CLOSED_FORM, PLACE_VOXELS, SYNTHESISE_TRIALS),
+    *(FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT),
+)
 _IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, DRAW_IN_CONTEXT, EVALUATE_IN_CONTEXT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)
 _EVALUATION = (EVALUATE, FIT_ENCODER, DRAW_TRUE_TOKENS, EVALUATE_RECONSTRUCTIONS, BRAIN_MAPS)

@@ -12,8 +12,11 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.mind_reader import MindReader
 from mindeye_pl.models.mindeye import MindEye1, MindEye2
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
+from mindeye_pl.models.parts.backbone import Backbone
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
+from mindeye_pl.nn.brain.cluster_backbone import ClusterBackbone
+from mindeye_pl.nn.brain.cluster_pooling import ClusterPooling
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
 from mindeye_pl.nn.diffusion.seeds import image_seed, normal_draws
 from mindeye_pl.nn.diffusion.solvers import Sampling
@@ -87,6 +90,12 @@ def mindeye1(voxels: Sequence[int]) -> BrainDecoder:
     return MindEye1(alignment(voxels), residual_mlp(), separate_low_level(voxels), sampled)
 
 
+def pooled(voxels: Sequence[int]) -> BrainDecoder:
+    network = ClusterPooling(voxels, 3, 4, attention="embeddings")
+    backbone = ClusterBackbone(3, 4, 12, TOKENS, WIDTH, num_layers=1, heads=2)
+    return MindEye2(FunctionalAlignment(network), Backbone(backbone), low_level(latent_size=8), prior(sample_steps=3))
+
+
 def without_prior(voxels: Sequence[int]) -> BrainDecoder:
     return MindEye2(alignment(voxels), mixer())
 
@@ -95,7 +104,7 @@ def mind_reader(voxels: Sequence[int]) -> BrainDecoder:
     return MindReader(mapper(voxels, WIDTH), mapper(voxels, WIDTH))
 
 
-SYSTEMS = [mindeye2, mindeye1, without_prior, mind_reader, toy]
+SYSTEMS = [mindeye2, mindeye1, pooled, without_prior, mind_reader, toy]
 Build = Callable[[Sequence[int]], BrainDecoder]
 
 
@@ -190,6 +199,22 @@ def test_a_new_subject_inherits_all_parameters_but_the_subjects_own(build: Build
         assert torch.equal(value, expected[key]), key
     changed = {key for key, value in pretrained.state_dict().items() if value.shape != own.get(key, value).shape}
     assert all(key.startswith(prefixes) for key in changed), "what depends on the voxel count is the subject's own"
+
+
+@pytest.mark.parametrize("build", SYSTEMS)
+def test_what_belongs_to_single_subjects_learns_alone(build: Build) -> None:
+    torch.manual_seed(0)
+    model = build((VOXELS[0],))
+    model.freeze_all_but("per_subject")
+    own = model.subject_parameters()
+    learns = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert learns == {name for name, _ in model.named_parameters() if name.startswith(own)}
+    assert learns
+    data = batch(TOKENS)
+    data = BrainBatch(data.voxels[:1], [0], data.stimulus_ids[:3], {k: v[:3] for k, v in data.targets.items()})
+    model.on_train_epoch_start()
+    model.compute_loss(data, epoch=0, num_epochs=1).total.backward()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} <= learns
 
 
 @pytest.mark.parametrize("build", SYSTEMS)

@@ -49,6 +49,14 @@ class Trials:
     def __len__(self) -> int:
         return len(self.stimulus_ids)
 
+    def __add__(self, others: Self) -> Self:
+        """Return these trials, followed by others of the same subject."""
+        assert self.subject == others.subject, (self.subject, others.subject)
+        columns = ("stimulus_ids", "beta_rows", "sessions")
+        return type(self)(
+            self.subject, *(np.concatenate([getattr(part, name) for part in (self, others)]) for name in columns)
+        )
+
     def select(self, rows: np.ndarray) -> Self:
         """Return the trials selected by a mask or an index array."""
         return type(self)(self.subject, self.stimulus_ids[rows], self.beta_rows[rows], self.sessions[rows])
@@ -89,8 +97,7 @@ def load_all_trials(
     training = _load_training(layout, subject, number, cache_dir, test_images)
     shared = load_test_trials(layout, subject, test_split, cache_dir)
     shared = shared.select(np.isin(shared.sessions, training.sessions))
-    columns = ("stimulus_ids", "beta_rows", "sessions")
-    both = Trials(subject, *(np.concatenate([getattr(part, name) for part in (training, shared)]) for name in columns))
+    both = training + shared
     return _without_later_part(both.select(np.argsort(both.beta_rows)), number)
 
 

@@ -6,23 +6,24 @@ Legend: B batch, V voxels of one subject, h hidden width.
 from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
-from mindeye_pl.nn.brain.alignment import PerSubjectLinear
+from mindeye_pl.nn.brain.alignment import AlignmentNetwork
 from mindeye_pl.types import NonNegativeFloat, PublishedOrCorrected
 
 
 class FunctionalAlignment(Part):
-    """One linear map per subject, regularised by weight decay (MindEye2, spec section 2).
+    """Each subject's voxels into the shared space, regularised by weight decay (MindEye2, spec section 2).
 
     Args:
+        network: `PerSubjectLinear` (MindEye2), `ClusterPooling` (Brain-IT) or another `AlignmentNetwork`.
         weight_decay: of the weights and, with `bias_decay`, of the biases.
         bias_decay: decays the biases under `gain_decay=published`, as MindEye2's optimiser does; MindEye1's does not.
     """
 
-    network: PerSubjectLinear
+    network: AlignmentNetwork
 
     def __init__(
         self,
-        network: PerSubjectLinear,
+        network: AlignmentNetwork,
         *,
         weight_decay: NonNegativeFloat = 1e-2,
         gain_decay: PublishedOrCorrected = "published",

@@ -3,6 +3,7 @@
 Legend: B batch, V voxels of one subject, h hidden width.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,7 +17,22 @@ class PerSubject(nn.Module):
     """Marker of modules whose parameters and buffers belong to single subjects; a new subject does not inherit them."""
 
 
-class PerSubjectLinear(PerSubject, Recorded):
+class AlignmentNetwork(Recorded):
+    """Base of networks that bring each subject's voxels into the shared space.
+
+    Parameters and buffers of single subjects are in modules that derive from `PerSubject`.
+    """
+
+    @abstractmethod
+    def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
+        """Map one subject's voxels to the shared space. Shape: `(B, V)` -> `(B, h)`."""
+
+    @abstractmethod
+    def voxel_weights(self, subject_index: int) -> Tensor | None:
+        """Return the weights `(h, V)` of the map from one subject's voxels; None if the map is not linear."""
+
+
+class PerSubjectLinear(PerSubject, AlignmentNetwork):
     """One linear map per subject, without an activation; `linears[i]` reads subject i (MindEye2, spec section 2).
 
     Args:
@@ -32,6 +48,10 @@ class PerSubjectLinear(PerSubject, Recorded):
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Map one subject's voxels to the shared space. Shape: `(B, V)` -> `(B, h)`."""
         return self.linears[subject_index](voxels)
+
+    def voxel_weights(self, subject_index: int) -> Tensor:
+        """Return the subject's weights `(h, V)`."""
+        return self.linears[subject_index].get_parameter("weight").detach()
 
 
 class VoxelCounts(PerSubject):

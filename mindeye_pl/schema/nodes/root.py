@@ -17,6 +17,7 @@ class Config(Settings):
     fidelity: world.Fidelity = key("published or corrected behaviour.")
     pretrain: run.Pretrain = key("training on several subjects.")
     finetune: run.Finetune = key("training on `data.subject`.")
+    voxel_clusters: run.VoxelClusters = key("functional clusters of voxels.")
     evaluate: run.Evaluate = key("results of others that are scored.")
     reconstruct: run.Reconstruct = key("reconstruction of the test images.")
     retrieve: run.Retrieve = key("retrieval from a large gallery.")

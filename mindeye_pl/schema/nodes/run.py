@@ -7,6 +7,7 @@ from annotated_types import MinLen
 from mindeye_pl.data.layout.trials import NumSessions
 from mindeye_pl.gallery.coarse import VECTORS
 from mindeye_pl.gallery.files import AUTO, KINDS
+from mindeye_pl.metrics.voxel_clusters import Covariance
 from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
@@ -23,6 +24,9 @@ from mindeye_pl.types import (
 
 #: Weights that fine-tuning starts from.
 Start = Literal["pretrained", "scratch"]
+
+#: Noise of synthetic trials.
+SyntheticNoise = Literal["none", "independent", "residuals"]
 
 #: Epoch whose weights are kept.
 Keep = Literal["last", "best_validation"]
@@ -95,7 +99,9 @@ class Finetune(Settings):
 
     start: Start = key("starting weights, those of the pretrain step or random ones.")
     checkpoint: str | None = key("published or exported checkpoint to start from, in place of the pretrain step.")
-    trainable: str | Annotated[list[str], MinLen(1)] = key("`all`, or the parts that learn while the rest is frozen.")
+    trainable: str | Annotated[list[str], MinLen(1)] = key(
+        "`all`, `per_subject` for what belongs to single subjects, or the parts that learn; the rest is frozen."
+    )
     alignment: NewAlignment = key("functional alignment of the new subject.")
     episodes: EpisodeTraining = key("training on episodes before it.")
     adapters: Adapters | None = key("null, or as chosen by `adaptation=[lora]`.")
@@ -108,8 +114,21 @@ class Finetune(Settings):
         "power of the number of sessions, from one on, that multiplies `max_steps`; 0: as many for every amount."
     )
     batch_size: PositiveInt = key("trials of a batch.")
+    synthetic_fraction: ProperFraction = key("fraction of every batch that is synthetic trials; 0 for none.")
+    synthetic_noise: SyntheticNoise = key(
+        "noise of synthetic trials: independent by voxel, or whole patterns of errors."
+    )
     keep: Keep = key("epoch whose weights are kept.")
     validation_score: ValidationScore = key("score by which `keep=best_validation` chooses the epoch.")
+
+
+class VoxelClusters(Settings):
+    """Functional clusters of voxels, of `alignment=clusters`."""
+
+    count: PositiveInt = key("clusters; 128 in Brain-IT.")
+    axes: PositiveInt = key("principal axes of the image features that voxels are compared along.")
+    covariance: Covariance = key("of a cluster: `full` as in Brain-IT, or without correlations.")
+    neighbours: PositiveInt = key("nearest pretraining voxels that a new voxel's embedding starts as the mean of.")
 
 
 class Evaluate(Settings):

@@ -20,8 +20,10 @@ from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.shared_space import load_shared
+from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS, read_synthetic
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
+from mindeye_pl.steps.brain.voxel_clusters import PLACE_VOXELS, place_new_voxels, pools_clusters
 from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
 from mindeye_pl.steps.inputs.splits import Split, test_data, training_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -69,6 +71,10 @@ class Finetune(Step):
             found["alignment"] = Made(CLOSED_FORM)
             if config.finetune.episodes.per_subject:
                 found["episodes"] = Made(EPISODES)
+        if pools_clusters(config):
+            found["places"] = Made(PLACE_VOXELS)
+        if config.finetune.synthetic_fraction:
+            found["synthetic"] = Made(SYNTHESISE_TRIALS)
         return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
@@ -116,6 +122,8 @@ class Finetune(Step):
         budget = Budget.of(wanted, self.name, data.sessions_in_use)
         data.steps_per_epoch = budget.batches_per_epoch(settings.trainer.get("accumulate_grad_batches"))
         data.repetition_slots = repetition_slots(settings.model)
+        if "synthetic" in inputs:
+            data.synthetic = read_synthetic(inputs["synthetic"], wanted.synthetic_fraction)
         add_targets(data, inputs["targets"])
         if wanted.keep != LAST:
             check_validation_images(len(data.validation_trials[0]), settings.data, wanted.keep)
@@ -123,12 +131,15 @@ class Finetune(Step):
             console.print("the epoch is selected on the test images")
         model = build_model(settings, [data.voxel_counts[subject]])
         data.growth = model.batch_growth(wanted.epochs)
-        start = "from scratch"
+        start, weights, path = "from scratch", None, Path()
         if wanted.start == "pretrained":
             given = inputs["pretrained"]
             path = given if wanted.checkpoint else given / WEIGHTS
-            load_shared_weights(model, read_weights(path), path, inherit_bias=wanted.inherit_bias)
+            weights = read_weights(path)
+            load_shared_weights(model, weights, path, inherit_bias=wanted.inherit_bias)
             start = "from the pretrained model"
+        if "places" in inputs:
+            place_new_voxels(model, inputs["places"], weights, path)
         if wanted.alignment.start == "closed_form":
             if "episodes" in inputs:
                 load_shared(model, inputs["episodes"])
@@ -182,8 +193,9 @@ def check_alignment(config: DictConfig) -> None:
         raise UserError(what, got=f"finetune.alignment.start={wanted.start}", fix="adaptation=[episodes]")
     if (wanted.start, wanted.decay_towards) == ("random", "zero"):
         return
-    if config.model.get("alignment") is None:
-        raise UserError("finetune.alignment needs a linear alignment", got=config.model._target_, fix="model=mindeye2")
+    if config.model.get("alignment") is None or (wanted.start == "closed_form" and pools_clusters(config)):
+        what, fix = "finetune.alignment needs a linear alignment", "model=mindeye2 alignment=ridge"
+        raise UserError(what, got=(config.model.get("alignment") or config.model)._target_, fix=fix)
     if wanted.decay_towards == "start" and shards_weights(strategy := config.trainer.get("strategy", "auto")):
         what = "finetune.alignment.decay_towards=start needs whole weights in a rank"
         raise UserError(what, got=strategy_name(strategy), fix="trainer.strategy=ddp")

@@ -7,8 +7,9 @@ from omegaconf import DictConfig
 
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
-from mindeye_pl.engine.step import Input, Inputs, Step, Work
+from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, add_targets, hours, trial_data
+from mindeye_pl.steps.brain.voxel_clusters import CLUSTER_VOXELS, place_pretraining_voxels, pools_clusters
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.training.budget import Budget
@@ -36,7 +37,10 @@ class Pretrain(Step):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, and targets."""
         data = training_data(config, list(config.pretrain.subjects))
-        return {"data": data, "split": Split(), "targets": Targets(low_level=True)}
+        found: dict[str, Input] = {"data": data, "split": Split(), "targets": Targets(low_level=True)}
+        if pools_clusters(config):
+            found["clusters"] = Made(CLUSTER_VOXELS)
+        return found
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what the weights depend on of the trainer and the callbacks."""
@@ -62,6 +66,8 @@ class Pretrain(Step):
         data.repetition_slots = repetition_slots(settings.model)
         add_targets(data, inputs["targets"])
         model = build_model(settings, [data.voxel_counts[subject] for subject in subjects])
+        if "clusters" in inputs:
+            place_pretraining_voxels(model, inputs["clusters"])
         data.growth = model.batch_growth(wanted.epochs)
         named = f"subject{'s' if len(subjects) > 1 else ''} {', '.join(map(str, subjects))}"
         title = f"pretraining on {data.num_train_trials:,} trials of {named}"

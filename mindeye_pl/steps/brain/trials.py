@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.data.layout.splits import LeftOut
 from mindeye_pl.data.layout.trials import ValidateOn
 from mindeye_pl.engine.settings import Settings
@@ -96,6 +98,21 @@ def subject_trials(dataset: Dataset, settings: Settings, left_out: LeftOut | Non
 def add_targets(data: TrialDataModule, targets: ImageTargets) -> None:
     """Give the data module the targets of all its images, made now where they are missing."""
     data.targets = dict(targets.stores(data.stimulus_ids_needed()))
+
+
+def mean_responses(data: TrialDataModule, subject: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each training image's mean normalised betas `(n, V)` float32, and the `(n,)` ascending ids."""
+    trials = data.train_trials[data.subjects.index(subject)]
+    betas = data.normalisation(subject)(read_betas(data.layout, subject, trials.beta_rows))  # (trials, V)
+    return image_means(betas, trials.stimulus_ids)
+
+
+def image_means(voxels: np.ndarray, stimulus_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of each image's trials `(trials, V)`, `(n, V)` float32, and the `(n,)` ascending ids."""
+    ids, inverse, counts = np.unique(stimulus_ids, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    sums = np.add.reduceat(voxels[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0)
+    return (sums / counts[:, None]).astype(np.float32), ids
 
 
 def hours(num_sessions: int | float | str, config: DictConfig) -> str:

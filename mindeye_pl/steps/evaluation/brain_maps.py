@@ -27,10 +27,11 @@ from mindeye_pl.metrics.brain_correlation import voxel_correlation_per_voxel
 from mindeye_pl.metrics.noise_ceiling import effective_repetitions, noise_ceiling
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
-from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER, encoder_features, load_encoder
+from mindeye_pl.steps.evaluation.encoder import FIT_ENCODER, load_encoder
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.brain_positions import Surfaces, VoxelPositions
 from mindeye_pl.steps.inputs.dataset import NCSNR, REGION_MASKS, DataFile, Dataset
+from mindeye_pl.steps.inputs.encoder_features import encoder_features
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.store.artifacts import Artifact

@@ -19,11 +19,12 @@ from mindeye_pl.data.layout.test_set import TestSet, average_repetitions
 from mindeye_pl.metrics.brain_correlation import brain_correlation_by_region, voxel_correlation_per_voxel
 from mindeye_pl.metrics.images import Scored, TableMetric
 from mindeye_pl.metrics.noise_ceiling import ceiling_between_repetitions_per_image, effective_repetitions
-from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
+from mindeye_pl.steps.evaluation.encoder import load_encoder
 from mindeye_pl.steps.evaluation.image_scores import ImageScores, blocks, kept
 from mindeye_pl.steps.evaluation.image_sets import SEEN, ImageSets
 from mindeye_pl.steps.evaluation.optional import Lacking
 from mindeye_pl.steps.inputs.dataset import Dataset
+from mindeye_pl.steps.inputs.encoder_features import encoder_features
 from mindeye_pl.steps.inputs.frozen_models import FrozenModel
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.store.own_files import read_or_make, read_tensors

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.data.layout.paths import DataLayout
 from mindeye_pl.steps.evaluation.brain_maps import BRAIN_MAPS, importance_maps
-from mindeye_pl.steps.evaluation.encoder import encoder_features, load_encoder
+from mindeye_pl.steps.evaluation.encoder import load_encoder
 from mindeye_pl.steps.inputs.brain_positions import VoxelPositions
+from mindeye_pl.steps.inputs.encoder_features import encoder_features
 from mindeye_pl.training.checkpoints import WEIGHTS
 from tests.conftest import CommandLine
 from tests.steps import opened
