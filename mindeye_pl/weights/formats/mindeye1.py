@@ -64,7 +64,7 @@ class _MindEye1Format(PublishedSystem):
     def to_published(self, model: MindEye1) -> dict[str, Tensor]:
         """Return the state dict of a model of one subject; its low-level model has a file of its own."""
         branch = model.low_level is not None and model.low_level.uses_backbone
-        if (subjects := len(model.alignment.network.linears)) != 1 or branch:
+        if (subjects := len(model.voxel_counts)) != 1 or branch:
             got = f"{subjects} subjects" if subjects != 1 else "a low-level branch"
             expected = "a model of one subject, with low_level=none or low_level=separate"
             raise UserError("the published MindEye1 has no such model", got=got, expected=expected)
