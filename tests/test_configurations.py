@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.training.build import build_model, empty_model, parameter_counts
 from mindeye_pl.training.trained_weights import choose_trained_weights, trained_counts
 
@@ -118,6 +119,25 @@ def test_paper_scale_has_stableminds_number_of_adapter_parameters() -> None:
     # rank 8: four blocks of two layers, wide and of width 1, the map to 256 tokens of 1664, the retrieval head
     wide, tokens, head = 8 * 8 * 2 * 4096, 8 * (4096 + 256 * 1664), 3 * 8 * 2 * 1664
     assert counts["backbone"] == wide + 8 * 2 + tokens + head == 4_044_816
+
+
+@pytest.mark.parametrize(
+    ("adaptation", "learning"),
+    [
+        ("mindeye2", {"alignment": 64_409_600, "prior": 259_865_216 - 16}),  # rotary frequencies are constants
+        ("one_hour", {"alignment": 64_409_600}),
+        ("[closed_form,decay_to_start,alignment_alone]", {"alignment": 64_409_600}),
+        ("[voxel_embeddings,synthetic_trials]", {"alignment": 64_409_600}),
+    ],
+)
+def test_weights_that_learn_at_paper_scale(adaptation: str, learning: dict[str, int]) -> None:
+    config = resolved("+experiment=finetune_subj01_1h", "scale=paper", "data=nsd", f"adaptation={adaptation}")
+    FINETUNE.check(config)
+    model = empty_model(config, [nsd.VOXEL_COUNTS[1]])
+    choose_trained_weights(model, config.finetune.trainable, config.finetune.adapters)
+    counts = trained_counts(model)
+    assert learning.items() <= counts.items()
+    assert (len(counts) > 1) == (adaptation == "mindeye2")
 
 
 def test_small_scale_is_the_lighter_published_model() -> None:
