@@ -38,6 +38,10 @@ class VoxelEmbeddings(PerSubject):
         self.embeddings = nn.ParameterList(nn.Parameter(torch.randn(count, dim) * dim**-0.5) for count in voxel_counts)
         for index, count in enumerate(voxel_counts):
             self.register_buffer(f"clusters_{index}", torch.arange(count) % num_clusters)
+            size = -(-count // num_clusters)
+            table = torch.arange(size * num_clusters).view(size, num_clusters).T
+            self._keep_members(index, table.clamp(max=count - 1), table < count)
+        self.register_load_state_dict_post_hook(_tabulate_all)
 
     def clusters(self, subject_index: int) -> Tensor:
         """Return the cluster of each voxel, `(V,)` int64."""
@@ -52,6 +56,7 @@ class VoxelEmbeddings(PerSubject):
         assert clusters.min() >= 0, clusters.min()
         assert clusters.max() < self.num_clusters, f"cluster {clusters.max()} of {self.num_clusters}"
         self.clusters(subject_index).copy_(clusters)
+        self.tabulate(subject_index)
         if start is not None:
             embeddings = self.embeddings[subject_index]  # (V, d)
             given = min(start.shape[1], embeddings.shape[1])
@@ -60,6 +65,15 @@ class VoxelEmbeddings(PerSubject):
 
     def members(self, subject_index: int) -> tuple[Tensor, Tensor]:
         """Return the voxels of each cluster `(C, n)` int64, and the mask `(C, n)` bool that is false for padding."""
+        return self.get_buffer(f"members_{subject_index}"), self.get_buffer(f"mask_{subject_index}")
+
+    def _keep_members(self, subject_index: int, table: Tensor, mask: Tensor) -> None:
+        # Their shapes depend on the clusters: found in a step, they would make it wait for the device.
+        self.register_buffer(f"members_{subject_index}", table, persistent=False)
+        self.register_buffer(f"mask_{subject_index}", mask, persistent=False)
+
+    def tabulate(self, subject_index: int) -> None:
+        """Find the members of one subject's clusters anew."""
         clusters = self.clusters(subject_index)
         counts = clusters.bincount(minlength=self.num_clusters)  # (C,)
         order = clusters.argsort(stable=True)
@@ -67,7 +81,15 @@ class VoxelEmbeddings(PerSubject):
         position = torch.arange(len(clusters), device=clusters.device) - first[clusters[order]]
         table = clusters.new_zeros(self.num_clusters, int(counts.max()))
         table[clusters[order], position] = order
-        return table, torch.arange(table.shape[1], device=clusters.device) < counts[:, None]
+        mask = torch.arange(table.shape[1], device=clusters.device) < counts[:, None]
+        self._keep_members(subject_index, table, mask)
+
+
+def _tabulate_all(module: nn.Module, _keys: object) -> None:
+    """Find the members of all clusters after weights were loaded."""
+    assert isinstance(module, VoxelEmbeddings)
+    for subject_index in range(len(module.embeddings)):
+        module.tabulate(subject_index)
 
 
 class ClusterPooling(AlignmentNetwork):

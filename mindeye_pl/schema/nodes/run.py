@@ -128,6 +128,9 @@ class VoxelClusters(Settings):
     count: PositiveInt = key("clusters; 128 in Brain-IT.")
     axes: PositiveInt = key("principal axes of the image features that voxels are compared along.")
     covariance: Covariance = key("of a cluster: `full` as in Brain-IT, or without correlations.")
+    dim: PositiveInt = key("width of a voxel's embedding and of a cluster's token.")
+    layers: PositiveInt = key("transformer layers of `backbone=clusters`.")
+    heads: PositiveInt = key("attention heads of these.")
     neighbours: PositiveInt = key("nearest pretraining voxels that a new voxel's embedding starts as the mean of.")
 
 
