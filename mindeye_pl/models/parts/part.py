@@ -75,14 +75,13 @@ class Part(Shareable, LightningModule):
     @torch.no_grad()
     def correct_decay(self, optimizer: Optimizer) -> None:
         """Move the decayed weights back by what a decoupled decay took of its target; call after each step."""
+        if not self._decay_targets:
+            return
+        targets = {id(parameter): target for parameter, target in self._decay_targets}
         for group in optimizer.param_groups:
-            decay = group["lr"] * group["weight_decay"]
-            if not decay:
-                continue
-            own = {id(p) for p in group["params"]}
-            for parameter, target in self._decay_targets:
-                if id(parameter) in own:
-                    parameter.add_(target.to(parameter.device), alpha=decay)
+            for parameter in group["params"]:
+                if (target := targets.get(id(parameter))) is not None:
+                    parameter.add_(target.to(parameter.device), alpha=group["lr"] * group["weight_decay"])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the trainable parameters as one group with weight decay and one without; empty groups are omitted."""
