@@ -22,6 +22,7 @@ from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.sharing.folder import is_shared
 from mindeye_pl.sharing.hub import fetch_folder
 from mindeye_pl.steps.brain.finetune import FINETUNE, read_normalisation
+from mindeye_pl.steps.brain.known_images import KnownImages
 from mindeye_pl.steps.brain.reconstructor import Drawing, ImageModels, build_reconstructor
 from mindeye_pl.store.atomic import replacing
 from mindeye_pl.streaming import Stream, gallery_tokens
@@ -222,7 +223,12 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0, modules: Seq
     embedder = models.embedder.load()
     wanted = config.reconstruct
     samples, candidates = wanted.get("prior_samples", 1), wanted.candidates
-    reconstructor = build_reconstructor(model.eval(), models, prior_samples=samples, candidates=candidates, seed=seed)
+    weight = wanted.neighbours.weight
+    reconstructor = build_reconstructor(
+        model.eval(), models, prior_samples=samples, candidates=candidates, seed=seed, neighbour_weight=weight
+    )
+    if weight:
+        reconstructor.neighbours = run.open(KnownImages())
 
     @torch.inference_mode()
     def embed(gallery: Tensor) -> Tensor:

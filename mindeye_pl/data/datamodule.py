@@ -254,6 +254,10 @@ class TrialDataModule(LightningDataModule):
         sessions = np.array_split(rows, math.ceil(len(rows) / _TRIALS_AT_ONCE))
         return self._normalisation.fit(read_betas(self.layout, subject, session) for session in sessions)
 
+    def normalised_betas(self, trials: Trials) -> np.ndarray:
+        """Return the normalised betas `(n, V)` of trials of one subject."""
+        return self.normalisation(trials.subject)(read_betas(self.layout, trials.subject, trials.beta_rows))
+
     def setup(self, stage: str | None = None) -> None:
         """Read the betas of training and validation only."""
         if self._train_betas is None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.image_refiner import CaptionedImages, ImageRefiner
+from mindeye_pl.models.neighbour_tokens import NeighbourTokens
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.seeds import image_seed, stream_seed
@@ -34,6 +35,7 @@ class BrainQuery:
     stimulus_ids: Tensor  # (B,)
     voxels: Tensor  # (B, R, V)
     weights: Tensor  # (B, R), of each response
+    neighbours: Tensor | None = None  # (B, S, D), tokens of known images near the brain, where they are made before
 
     def __len__(self) -> int:
         return len(self.stimulus_ids)
@@ -48,6 +50,9 @@ class Reconstructor(LightningModule):
     Args:
         model: trained brain decoder, in eval mode.
         prior_samples: number of the prior's samples that are averaged; 1 as published.
+        neighbour_weight: share of known images' tokens in those that are drawn, the rest is the prior's; 1 samples no
+            prior.
+        neighbours: makes the known images' tokens of a query that comes without.
         image_decoder: draws images from tokens.
         seed: with an image's stimulus id it gives the image's seed.
         candidates: images drawn per stimulus, of which the most similar to the brain's retrieval embedding is kept
@@ -64,6 +69,8 @@ class Reconstructor(LightningModule):
         model: BrainDecoder,
         *,
         prior_samples: int = 1,
+        neighbour_weight: float = 0.0,
+        neighbours: NeighbourTokens | None = None,
         image_decoder: ImageDecoder | None = None,
         seed: int = 0,
         candidates: int = 1,
@@ -74,7 +81,8 @@ class Reconstructor(LightningModule):
         refiner: ImageRefiner | None = None,
     ):
         super().__init__()
-        self.model, self.prior_samples = model, prior_samples
+        self.model, self.prior_samples, self.neighbour_weight = model, prior_samples, neighbour_weight
+        self.neighbours = neighbours
         self.image_decoder, self.seed, self.vae = image_decoder, seed, vae
         self.candidates, self.embedder = candidates, embedder
         self.captioner, self.caption_length = captioner, caption_length
@@ -85,7 +93,7 @@ class Reconstructor(LightningModule):
         return self.reconstruct(query, Clock(enabled=False))
 
     def reconstruct(self, query: BrainQuery, clock: Clock) -> dict[str, Tensor]:
-        """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens` and `images`.
+        """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, which may be mixed, and `images`.
 
         A low-level part adds its `latents` and the `blurry_images` decoded from them; a captioner adds `caption_words`
         `(B, L)` of the prior tokens; several candidates add the index of the kept `candidate` and its
@@ -102,7 +110,11 @@ class Reconstructor(LightningModule):
                 made["latents"] = latents = self._averaged(outputs.latents.float(), query)
                 decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample
                 made["blurry_images"] = corrected_pixels(decoded)
-        made |= self._best_candidate(made, seeds, clock)
+        near = query.neighbours
+        if near is None and self.neighbour_weight:
+            assert self.neighbours is not None, "neither the query nor the reconstructor has known images"
+            near = self.neighbours(retrieval)
+        made |= self._best_candidate(made, seeds, clock, near)
         if self.captioner is not None:
             with clock("caption"):
                 made["caption_words"] = self.captioner(made["prior_tokens"], max_length=self.caption_length)
@@ -115,25 +127,29 @@ class Reconstructor(LightningModule):
                 made["refined_images"] = self.refiner.refine(drawn)
         return made
 
-    def _best_candidate(self, made: dict[str, Tensor], seeds: Sequence[int], clock: Clock) -> dict[str, Tensor]:
+    def _best_candidate(
+        self, made: dict[str, Tensor], seeds: Sequence[int], clock: Clock, neighbours: Tensor | None
+    ) -> dict[str, Tensor]:
         """Return `prior_tokens` and `images`, of several candidates those of the most similar.
 
         Candidates are drawn one after the other, so that at most two are in memory and the image decoder draws as many
         images at once as for one candidate.
         """
-        best = self._candidate(made, seeds, 0, clock)
+        best = self._candidate(made, seeds, 0, clock, neighbours)
         for index in range(1, 1 if self.image_decoder is None else self.candidates):
-            other = self._candidate(made, seeds, index, clock)
+            other = self._candidate(made, seeds, index, clock, neighbours)
             nearer = other["candidate_similarity"] > best["candidate_similarity"]  # (B,)
             for name, rows in best.items():
                 best[name] = torch.where(nearer.view(-1, *[1] * (rows.ndim - 1)), other[name], rows)
         return best
 
-    def _candidate(self, made: dict[str, Tensor], seeds: Sequence[int], index: int, clock: Clock) -> dict[str, Tensor]:
+    def _candidate(
+        self, made: dict[str, Tensor], seeds: Sequence[int], index: int, clock: Clock, neighbours: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return sampled tokens, the image drawn from them and, for several candidates, its similarity to the brain."""
         seeds = [candidate_seed(seed, index) for seed in seeds]
         with clock("prior"):
-            tokens = self.model.sample_tokens(made["backbone_tokens"], seeds, samples=self.prior_samples)
+            tokens = self._tokens(made["backbone_tokens"], seeds, neighbours)
         drawn = {"prior_tokens": tokens}
         if self.image_decoder is not None:
             with clock("image"):
@@ -142,6 +158,16 @@ class Reconstructor(LightningModule):
                 drawn["candidate"] = torch.full_like(made["stimulus_ids"], index)
                 drawn["candidate_similarity"] = self._similarity(drawn["images"], made["retrieval"])
         return drawn
+
+    def _tokens(self, backbone: Tensor, seeds: Sequence[int], neighbours: Tensor | None) -> Tensor:
+        """Return the tokens `(B, S, D)` that images are drawn from."""
+        share = self.neighbour_weight
+        prior = 0.0 if share == 1 else self.model.sample_tokens(backbone, seeds, samples=self.prior_samples)
+        if share:
+            assert neighbours is not None
+            return (1 - share) * prior + share * neighbours.to(backbone)
+        assert isinstance(prior, Tensor)
+        return prior
 
     def _similarity(self, images: Tensor, retrieval: Tensor) -> Tensor:
         """Return the cosine similarity `(B,)` of the images' flattened target tokens and retrieval embeddings."""

@@ -1,5 +1,8 @@
 """The best of several candidates, the blurry image alone, and systems that the unCLIP cannot tell apart."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.mindeye import MindEye, MindEye1, MindEye2
+from mindeye_pl.models.neighbour_tokens import NeighbourTokens
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor, candidate_seed
 from mindeye_pl.nn.clip.clip_embedder import random_embedder
 from mindeye_pl.nn.diffusion.builders import random_unclip, random_vae
@@ -52,6 +56,21 @@ def query(*ids: int) -> BrainQuery:
 @torch.no_grad()
 def made(reconstructor: Reconstructor, batch: BrainQuery) -> dict[str, Tensor]:
     return reconstructor.eval().predict_step(batch)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_tokens_of_known_images_are_mixed_in(share: float) -> None:
+    """They come with the query or are made of its retrieval embedding; alone they need no sample of the prior."""
+    batch, rows = query(4, 5), np.random.default_rng(0).normal(size=(9, TOKENS, WIDTH)).astype(np.float32)
+    alone = made(Reconstructor(system(), seed=SEED), batch)
+    known = NeighbourTokens(rows, np.arange(9), 0.5)
+    near = known(alone["retrieval"])
+    mixed = Reconstructor(system(), seed=SEED, neighbour_weight=share, neighbours=known)
+    expected = (1 - share) * alone["prior_tokens"] + share * near
+    torch.testing.assert_close(made(mixed, batch)["prior_tokens"], expected, atol=1e-5, rtol=1e-5)
+    mixed.neighbours = None
+    given = made(mixed, replace(batch, neighbours=near))["prior_tokens"]
+    torch.testing.assert_close(given, expected, atol=1e-5, rtol=1e-5)
 
 
 def best_of(count: int, unclip: UnCLIPModel, embedder: torch.nn.Module) -> Reconstructor:

@@ -12,6 +12,7 @@ from mindeye_pl.schema.settings import Settings, key, optional
 from mindeye_pl.store.inventory import DAMAGED, OTHER_SCHEMA, REMOVED, UNFINISHED
 from mindeye_pl.store.locks import NO_LOCKS, REQUIRED
 from mindeye_pl.types import (
+    Fraction,
     Name,
     NonNegativeFloat,
     NonNegativeInt,
@@ -142,10 +143,19 @@ class Evaluate(Settings):
     reconstructions: str | None = key("PNG folder or published `.pt` file to score, in place of the reconstruct step.")
 
 
+class Neighbours(Settings):
+    """Known images near the retrieval embedding, whose tokens images are drawn from (docs/one_hour.md)."""
+
+    weight: Fraction = key("share of their tokens; 0: the prior's alone.")
+    temperature: PositiveFloat = key("of their weights, in standard deviations of the similarities to all images.")
+    spread: PositiveFloat = key("factor on their tokens' difference from the mean; 1 leaves the mean of several.")
+
+
 class Reconstruct(Settings):
     """Reconstruction of the test images."""
 
     candidates: PositiveInt = key("images of which the nearest to the brain is kept; 16 published for MindEye1.")
+    neighbours: Neighbours = key("known images near the retrieval embedding.")
     prior_samples: PositiveInt | None = optional("samples of the diffusion prior that are averaged; 1 as published.")
 
 

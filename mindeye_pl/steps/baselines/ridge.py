@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mindeye_pl.console import console
 from mindeye_pl.data.datamodule import TrialDataModule
-from mindeye_pl.data.layout.betas import read_betas, read_noise_free
+from mindeye_pl.data.layout.betas import read_noise_free
 from mindeye_pl.data.layout.test_set import average_repetitions
 from mindeye_pl.data.layout.trials import NumSessions
 from mindeye_pl.engine.settings import Settings
@@ -226,7 +226,7 @@ def fit_trials(
 ) -> RidgePrediction:
     """Return the tuned regression from a subject's trials to the targets `(N, ...)` of image ids `(N,)`."""
     (trials,), (subject,) = data.train_trials, data.subjects
-    betas = data.normalisation(subject)(read_betas(data.layout, subject, trials.beta_rows))  # (trials, V)
+    betas = data.normalised_betas(trials)  # (trials, V)
     brains = data.test_set(subject)
     test_voxels = average_repetitions(brains.voxels, brains.weights).numpy()  # (n, V)
     rows = targets(np.unique(trials.stimulus_ids))  # (N, ...)

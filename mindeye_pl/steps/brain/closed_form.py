@@ -57,7 +57,7 @@ class ClosedForm(Step):
         space = SharedSpace.of(settings, inputs)
         if "episodes" in inputs:
             load_shared(space.model, inputs["episodes"])
-        found = space.align(data, 0, data.train_trials[0])
+        found = space.align(data, data.train_trials[0])
         tensors = {"weight": found.weight.contiguous(), "bias": found.bias.contiguous()}
         write_tensors(work.folder / ALIGNMENT, tensors)
         write_json(work.folder / CHOICES, found.choices | space.choices)

@@ -67,12 +67,12 @@ class Finetune(Step):
         if config.finetune.start == "pretrained":
             given = config.finetune.checkpoint
             found["pretrained"] = Made(PRETRAIN) if given is None else CheckpointFile("finetune.checkpoint")
-        if config.finetune.alignment.start == "closed_form":
-            found["alignment"] = Made(CLOSED_FORM)
-            if config.finetune.episodes.per_subject:
-                found["episodes"] = Made(EPISODES)
+        if config.finetune.episodes.per_subject:
+            found["episodes"] = Made(EPISODES)
         if pools_clusters(config):
             found["places"] = Made(PLACE_VOXELS)
+        elif config.finetune.alignment.start == "closed_form":
+            found["alignment"] = Made(CLOSED_FORM)
         if config.finetune.synthetic_fraction:
             found["synthetic"] = Made(SYNTHESISE_TRIALS)
         return found
@@ -138,12 +138,14 @@ class Finetune(Step):
             weights = read_weights(path)
             load_shared_weights(model, weights, path, inherit_bias=wanted.inherit_bias)
             start = "from the pretrained model"
+        if "episodes" in inputs:
+            load_shared(model, inputs["episodes"])
+        closed_form = wanted.alignment.start == "closed_form"
         if "places" in inputs:
-            place_new_voxels(model, inputs["places"], weights, path)
-        if wanted.alignment.start == "closed_form":
-            if "episodes" in inputs:
-                load_shared(model, inputs["episodes"])
+            place_new_voxels(model, inputs["places"], weights if closed_form else None, path)
+        if "alignment" in inputs:
             load_alignment(model, inputs["alignment"])
+        if closed_form:
             start += ", aligned in closed form,"
         if wanted.alignment.decay_towards == "start":
             model.parts()["alignment"].decay_to_present_weights()
@@ -184,18 +186,21 @@ FINETUNE = Finetune()
 def check_alignment(config: DictConfig) -> None:
     """Raise a UserError for a start or a decay of the alignment that the rest of the settings cannot have."""
     settings, wanted = config.finetune, config.finetune.alignment
-    if wanted.start == "closed_form" and (settings.start != "pretrained" or settings.checkpoint is not None):
+    if wanted.start == "closed_form" and settings.start != "pretrained":
+        what, got = "finetune.alignment.start=closed_form needs pretrained weights", f"finetune.start={settings.start}"
+        raise UserError(what, got=got, fix="finetune.start=pretrained")
+    needs_subjects = settings.episodes.per_subject or (wanted.start == "closed_form" and not pools_clusters(config))
+    if needs_subjects and settings.checkpoint is not None:
         what = "finetune.alignment.start=closed_form needs the pretraining subjects' own alignments"
-        got = f"finetune.start={settings.start}" if settings.checkpoint is None else "finetune.checkpoint"
-        raise UserError(what, got=got, fix="finetune.start=pretrained, without a checkpoint")
+        raise UserError(what, got="finetune.checkpoint", fix="finetune.start=pretrained, without a checkpoint")
     if settings.episodes.per_subject and wanted.start != "closed_form":
         what = "finetune.episodes trains for alignments in closed form"
         raise UserError(what, got=f"finetune.alignment.start={wanted.start}", fix="adaptation=[episodes]")
     if (wanted.start, wanted.decay_towards) == ("random", "zero"):
         return
-    if config.model.get("alignment") is None or (wanted.start == "closed_form" and pools_clusters(config)):
-        what, fix = "finetune.alignment needs a linear alignment", "model=mindeye2 alignment=ridge"
-        raise UserError(what, got=(config.model.get("alignment") or config.model)._target_, fix=fix)
+    if config.model.get("alignment") is None:
+        what, fix = "finetune.alignment needs a functional alignment", "model=mindeye2 alignment=ridge"
+        raise UserError(what, got=config.model._target_, fix=fix)
     if wanted.decay_towards == "start" and shards_weights(strategy := config.trainer.get("strategy", "auto")):
         what = "finetune.alignment.decay_towards=start needs whole weights in a rank"
         raise UserError(what, got=strategy_name(strategy), fix="trainer.strategy=ddp")

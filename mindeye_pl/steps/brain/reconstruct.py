@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mindeye_pl.console import console
-from mindeye_pl.distributed.ranks import agree, is_main_process, rank, wait_for_all, world_size
+from mindeye_pl.data.datamodule import TrialDataModule
+from mindeye_pl.distributed.ranks import agree, is_main_process, on_main_process, rank, wait_for_all, world_size
 from mindeye_pl.distributed.strategies import trainer_options
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
@@ -25,9 +26,12 @@ from mindeye_pl.engine.step import RECONSTRUCTIONS as RECONSTRUCTIONS_TYPE
 from mindeye_pl.engine.step import Input, Inputs, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.image_refiner import CaptionedImages
+from mindeye_pl.models.neighbour_tokens import NeighbourTokens
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.steps.brain.image_record import log_reconstructions
+from mindeye_pl.steps.brain.known_images import KnownImages
+from mindeye_pl.steps.brain.predictions import predict_retrieval
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
@@ -35,12 +39,14 @@ from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.stopping import ctrl_c
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_stacked, write_tensors
-from mindeye_pl.store.own_files import holds_tensors, opened_tensors, read_json, read_tensors, run_again
+from mindeye_pl.store.own_files import holds_tensors, opened_tensors, read_json, read_or_make, read_tensors, run_again
 from mindeye_pl.training.fit import silence_lightning
 
 #: Files: `stimulus_ids` and images by name, one sentence for each, the images refined, and how they were made.
 RECONSTRUCTIONS, CAPTIONS, REFINED = "reconstructions.safetensors", "captions.json", "refined.safetensors"
 SETTINGS = "settings.json"
+#: Tokens of known images near each test image's brain, where images are drawn from them.
+NEIGHBOURS = "neighbours.safetensors"
 
 _REFINED_FROM = ("stimulus_ids", "images", "blurry_images")
 
@@ -69,7 +75,8 @@ class Reconstruct(ModelStep):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, and the image models."""
-        return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing()}
+        known = {"known": KnownImages()} if config.reconstruct.neighbours.weight else {}
+        return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing(), **known}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Draw and caption every test image; then, without these models in memory, refine the images."""
@@ -78,6 +85,7 @@ class Reconstruct(ModelStep):
         brains = data.test_set(settings.data.subject)
         ids, (voxels, weights) = brains.stimulus_ids, brains.queries()
         before_refiner = replace(models, refiner=None)
+        neighbours = _neighbours(settings, inputs, data, work) if "known" in inputs else None  # (n, S, D)
 
         def reconstructor() -> Reconstructor:
             wanted = settings.reconstruct
@@ -86,13 +94,15 @@ class Reconstruct(ModelStep):
                 before_refiner,
                 prior_samples=wanted.get("prior_samples", 1),
                 candidates=wanted.candidates,
+                neighbour_weight=wanted.neighbours.weight,
                 seed=settings.seed,
             )
 
         drawn = work.folder / RECONSTRUCTIONS
 
         def responses(rows: Tensor) -> BrainQuery:
-            return BrainQuery(ids[rows], voxels[rows], weights[rows])
+            near = None if neighbours is None else neighbours[rows]
+            return BrainQuery(ids[rows], voxels[rows], weights[rows], near)
 
         make_images(ids, responses, reconstructor, drawn, settings)
         if models.captioner is not None:
@@ -109,13 +119,27 @@ class Reconstruct(ModelStep):
                 announced="refining {} images",
             )
         if is_main_process():
-            how = {"seed": settings.seed, "reconstruct": dict(settings.reconstruct), "unclip": models.unclip.identity}
+            how = {"seed": settings.seed, "reconstruct": OmegaConf.to_container(settings.reconstruct), "unclip": models.unclip.identity}
             write_json(work.folder / SETTINGS, {"simulated": dataset.is_simulated, **how})
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
         """Log some images beside the seen ones."""
         made, captions = read_reconstructions(artifact.folder), read_captions(artifact.folder)
         log_reconstructions(made, captions, inputs["data"].stimuli, record, num_images)
+
+
+def _neighbours(settings: Settings, inputs: Inputs, data: TrialDataModule, work: Work) -> Tensor:
+    """Return the tokens `(n, S, D)` of known images near each test image's brain, all read at once."""
+    path, subject = work.folder / NEIGHBOURS, settings.data.subject
+
+    def make() -> None:
+        known: NeighbourTokens = inputs["known"]
+        console.print(f"weighting the tokens of {len(known.ids):,} known images")
+        brains = data.test_set(subject)
+        retrieval = predict_retrieval(inputs["model"].load(data.voxel_counts[subject]), brains, brains.weights)
+        write_tensors(path, {"tokens": known(retrieval).half()})
+
+    return on_main_process(read_or_make, path, read_tensors, make)["tokens"].float()
 
 
 def make_images(

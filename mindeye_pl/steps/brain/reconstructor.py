@@ -94,7 +94,13 @@ def unclip_input(config: DictConfig) -> Frozen:
 
 
 def build_reconstructor(
-    model: BrainDecoder, models: ImageModels, *, prior_samples: int, candidates: int, seed: int
+    model: BrainDecoder,
+    models: ImageModels,
+    *,
+    prior_samples: int,
+    candidates: int,
+    seed: int,
+    neighbour_weight: float = 0.0,
 ) -> Reconstructor:
     """Return the trained system with the image models around it, as `Reconstructor`, in eval mode.
 
@@ -104,7 +110,7 @@ def build_reconstructor(
     if models.generator is not None:
         model = models.generator.with_its_mappers(model)
     vae = None if models.vae is None else models.vae.load()
-    reconstructor = Reconstructor(model, prior_samples=prior_samples, vae=vae)
+    reconstructor = Reconstructor(model, prior_samples=prior_samples, neighbour_weight=neighbour_weight, vae=vae)
     if models.unclip is not None:
         image_decoder = models.load_unclip()
         _check_width(models, models.unclip, image_decoder.token_dim)

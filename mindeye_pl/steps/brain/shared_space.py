@@ -65,10 +65,10 @@ class SharedSpace:
         """Plain data of the shared vectors."""
         return {"shared_r2": self.vectors.r2, "shared_penalty": self.vectors.penalty}
 
-    def align(self, data: TrialDataModule, index: int, trials: Trials) -> ClosedFormAlignment:
-        """Return the alignment by some trials of the data's subject at an index."""
-        subject, ids = data.subjects[index], np.unique(trials.stimulus_ids)
-        betas = data.normalisation(subject)(read_betas(data.layout, subject, trials.beta_rows))  # (n, V)
+    def align(self, data: TrialDataModule, trials: Trials) -> ClosedFormAlignment:
+        """Return the alignment by some trials of one of the data's subjects."""
+        ids = np.unique(trials.stimulus_ids)
+        betas = data.normalised_betas(trials)  # (n, V)
         return ClosedFormAlignment.fit(
             betas,
             trials.stimulus_ids,

@@ -13,7 +13,6 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
-from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.data.layout.trials import is_validation
 from mindeye_pl.data.synthetic import SyntheticTrials
 from mindeye_pl.engine.settings import Settings
@@ -63,7 +62,7 @@ class SynthesiseTrials(Step):
         subject, own, left_out, data_settings = settings.data.subject, inputs["own"], inputs["split"], settings.data
         data = subject_trials(own, settings, left_out)
         (trials,) = data.train_trials
-        betas = data.normalisation(subject)(read_betas(own.layout, subject, trials.beta_rows))  # (t, V)
+        betas = data.normalised_betas(trials)  # (t, V)
         means, ids = image_means(betas, trials.stimulus_ids)
         subjects, sessions = list(settings.pretrain.subjects), settings.pretrain.num_sessions
         others = trial_data(inputs["others"], settings, left_out, subjects=subjects, num_sessions=sessions)

@@ -6,7 +6,6 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.data.datamodule import TrialDataModule
-from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.data.layout.splits import LeftOut
 from mindeye_pl.data.layout.trials import ValidateOn
 from mindeye_pl.engine.settings import Settings
@@ -103,7 +102,7 @@ def add_targets(data: TrialDataModule, targets: ImageTargets) -> None:
 def mean_responses(data: TrialDataModule, subject: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each training image's mean normalised betas `(n, V)` float32, and the `(n,)` ascending ids."""
     trials = data.train_trials[data.subjects.index(subject)]
-    betas = data.normalisation(subject)(read_betas(data.layout, subject, trials.beta_rows))  # (trials, V)
+    betas = data.normalised_betas(trials)  # (trials, V)
     return image_means(betas, trials.stimulus_ids)
 
 

@@ -6,7 +6,9 @@ Legend: n images, V voxels, K axes, C clusters, k neighbours, d width of a voxel
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from mindeye_pl.console import console
+from mindeye_pl.data.layout.stimuli import Stimuli
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
@@ -98,6 +101,65 @@ class ClusterVoxels(Step):
 CLUSTER_VOXELS = ClusterVoxels()
 
 
+@dataclass(frozen=True)
+class Places:
+    """Places of a subject's voxels among the known ones.
+
+    Attributes:
+        clusters: `(V,)` int64, of the nearest known voxel.
+        nearest: `(V, k)` int64 of known voxels, nearest first.
+        tuning: `(V, K)` float32.
+    """
+
+    clusters: np.ndarray
+    nearest: np.ndarray
+    tuning: np.ndarray
+
+
+@dataclass(frozen=True)
+class KnownVoxels:
+    """Voxels of the pretraining subjects, one subject after the other.
+
+    Attributes:
+        axes: that tuning is measured along.
+        scale: `(1,)`, mean length of their tuning, its unit.
+        tuning: `(V, K)` float32.
+        clusters: `(V,)` int64.
+        counts: voxels of each subject.
+    """
+
+    axes: FeatureAxes
+    scale: np.ndarray
+    tuning: np.ndarray
+    clusters: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the files of a finished `voxel_clusters`."""
+        known = read_arrays(folder / CLUSTERS)
+        axes = FeatureAxes(known["mean"], known["axes"], known["deviations"])
+        return cls(axes, *(known[name] for name in ("scale", "tuning", "clusters", "voxel_counts")))
+
+    def project(self, embedder: FrozenModel, stimuli: Stimuli, ids: np.ndarray) -> np.ndarray:
+        """Return coordinates `(n, K)` of images `(n,)` along the axes."""
+        return np.concatenate([self.axes.project(part) for part in features_of_images(embedder, stimuli, ids)])
+
+    def places(
+        self, projected: np.ndarray, betas: np.ndarray, neighbours: int, *, without: int | None = None
+    ) -> Places:
+        """Return the places of voxels by their mean responses `(n, V)` to projected images `(n, K)`.
+
+        `without` leaves out the voxels of the subject at this index, as if it were not known.
+        """
+        candidates = np.arange(len(self.tuning))
+        if without is not None:
+            candidates = candidates[np.repeat(np.arange(len(self.counts)) != without, self.counts)]
+        tuning = voxel_tuning(projected, betas, self.axes.deviations) / self.scale
+        nearest = candidates[nearest_voxels(tuning, self.tuning[candidates], neighbours)]  # (V, k)
+        return Places(self.clusters[nearest[:, 0]], nearest, tuning)
+
+
 class PlaceVoxels(Step):
     """Assigns the voxels of `data.subject` to the clusters, from its own training trials in the sessions in use."""
 
@@ -122,15 +184,11 @@ class PlaceVoxels(Step):
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Fit the tuning of the voxels, find the nearest known ones, and write these and their clusters."""
-        subject, dataset, known = settings.data.subject, inputs["data"], read_arrays(inputs["clusters"] / CLUSTERS)
-        axes = FeatureAxes(known["mean"], known["axes"], known["deviations"])
+        subject, dataset, known = settings.data.subject, inputs["data"], KnownVoxels.read(inputs["clusters"])
         betas, ids = mean_responses(subject_trials(dataset, settings, inputs["split"]), subject)
-        parts = features_of_images(inputs["embedder"], dataset.stimuli, ids)
-        tuning = voxel_tuning(np.concatenate([axes.project(part) for part in parts]), betas, axes.deviations)
-        tuning /= known["scale"]
-        nearest = nearest_voxels(tuning, known["tuning"], settings.voxel_clusters.neighbours)  # (V, k)
-        places = {"clusters": known["clusters"][nearest[:, 0]], "nearest": nearest, "tuning": tuning}
-        write_arrays(work.folder / PLACES, {**places, "count": np.array(len(known["tuning"]))})
+        projected = known.project(inputs["embedder"], dataset.stimuli, ids)
+        places = known.places(projected, betas, settings.voxel_clusters.neighbours)
+        write_arrays(work.folder / PLACES, vars(places) | {"count": np.array(len(known.tuning))})
 
 
 PLACE_VOXELS = PlaceVoxels()
@@ -138,13 +196,12 @@ PLACE_VOXELS = PlaceVoxels()
 
 def place_pretraining_voxels(model: nn.Module, folder: Path) -> None:
     """Give a model of the pretraining subjects the clusters in the folder of `voxel_clusters`."""
-    known = read_arrays(folder / CLUSTERS)
-    ends = np.cumsum(known["voxel_counts"])[:-1]
+    known = KnownVoxels.read(folder)
+    ends = np.cumsum(known.counts)[:-1]
     for _, pooling in _poolings(model):
-        for index, places in enumerate(
-            zip(np.split(known["clusters"], ends), np.split(known["tuning"], ends), strict=True)
-        ):
-            clusters, tuning = map(torch.from_numpy, places)
+        places = zip(np.split(known.clusters, ends), np.split(known.tuning, ends), strict=True)
+        for index, of_subject in enumerate(places):
+            clusters, tuning = map(torch.from_numpy, of_subject)
             pooling.voxels.place(index, clusters, tuning if pooling.start == "tuning" else None)
 
 
@@ -155,17 +212,33 @@ def place_new_voxels(model: nn.Module, folder: Path, pretrained: Mapping[str, Te
     `pretrained` weights, those of `path`, it starts as in a pretraining. Raises a `UserError` for weights of other
     subjects.
     """
-    places = {name: torch.from_numpy(array) for name, array in read_arrays(folder / PLACES).items()}
-    nearest = places["nearest"]  # (V, k)
-    for name, pooling in _poolings(model):
-        start = places["tuning"] if pooling.start == "tuning" else None
-        if pretrained is not None:
-            learned = [value for key, value in pretrained.items() if key.startswith(f"{name}.voxels.embeddings.")]
-            if (count := sum(map(len, learned))) != (expected := int(places["count"])):
+    stored = read_arrays(folder / PLACES)
+    expected = int(stored.pop("count").item())
+    if pretrained is not None:
+        for learned in _learned_embeddings(model, pretrained).values():
+            if (count := len(learned)) != expected:
                 what, known = f"{path} was pretrained on other subjects", f"{expected} voxels, as clustered"
                 raise UserError(what, got=f"{count} voxels", expected=known, fix="pretrain.subjects= its subjects")
-            start = torch.cat(learned)[nearest].mean(1)  # (V, d)
-        pooling.voxels.place(0, places["clusters"], start)
+    place_voxels(model, 0, Places(**stored), pretrained)
+
+
+def place_voxels(model: nn.Module, index: int, places: Places, pretrained: Mapping[str, Tensor] | None) -> None:
+    """Give the subject at an index its clusters, and embeddings as `place_new_voxels`."""
+    learned = {} if pretrained is None else _learned_embeddings(model, pretrained)
+    nearest, tuning, clusters = map(torch.from_numpy, (places.nearest, places.tuning, places.clusters))
+    for name, pooling in _poolings(model):
+        start = tuning if pooling.start == "tuning" else None
+        if name in learned:
+            start = learned[name][nearest].mean(1)  # (V, d)
+        pooling.voxels.place(index, clusters, start)
+
+
+def _learned_embeddings(model: nn.Module, pretrained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the embeddings `(V, d)` of all pretraining subjects' voxels, by the name of the pooling."""
+    return {
+        name: torch.cat([each for key, each in pretrained.items() if key.startswith(f"{name}.voxels.embeddings.")])
+        for name, _ in _poolings(model)
+    }
 
 
 def _poolings(model: nn.Module) -> list[tuple[str, ClusterPooling]]:

@@ -3,7 +3,7 @@
 Legend: n test images, R responses to each, V voxels, S tokens, D token width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from mindeye_pl.console import console
-from mindeye_pl.data.layout.test_set import TestSet, average_repetitions, first_repetitions
+from mindeye_pl.data.layout.test_set import first_repetitions
 from mindeye_pl.engine.records import Record
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import SCORES as SCORES_TYPE
@@ -19,8 +19,8 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
-from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS, RidgePrediction, describe_choices
+from mindeye_pl.steps.brain.predictions import predict_averaged, predict_retrieval
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
@@ -29,12 +29,8 @@ from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.artifacts import Artifact
 from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.store.own_files import read_json
-from mindeye_pl.types import Prediction
 
 PREDICTIONS = "predictions.safetensors"
-
-#: Images that the model reads at once.
-_BATCH_SIZE = 32
 
 #: The rows of `scores.json`, by the names that the report uses.
 MODEL, SHUFFLED, RIDGE, CEILING = "model", "shuffled", "ridge", "ceiling"
@@ -126,29 +122,6 @@ class Evaluate(ModelStep):
 
 
 EVALUATE = Evaluate()
-
-
-def predict_retrieval(model: BrainDecoder, brains: TestSet, weights: Tensor) -> Tensor:
-    """Return retrieval embeddings `(n, S, D)` of the test images, as `predict_averaged`."""
-    return predict_averaged(model, brains, weights, lambda outputs: outputs.retrieval)
-
-
-def predict_averaged(
-    model: BrainDecoder, brains: TestSet, weights: Tensor, part: Callable[[Prediction], Tensor]
-) -> Tensor:
-    """Return a part `(n, S, D)` of the model's outputs, float32 on the CPU, averaged over an image's responses.
-
-    Args:
-        model: in eval mode.
-        brains: the responses.
-        weights: `(n, R)` weight of each response in an image's average.
-        part: takes `(B, S, D)` from the outputs.
-    """
-    averaged = []
-    for voxels, some in zip(*(part.split(_BATCH_SIZE) for part in brains.queries(weights)), strict=True):
-        outputs = part(model.predict(voxels.flatten(0, 1).to(model.device))).float().cpu()  # (b * R, S, D)
-        averaged.append(average_repetitions(outputs.unflatten(0, some.shape), some))
-    return torch.cat(averaged)
 
 
 def read_content(artifact: Artifact) -> dict[str, Any]:

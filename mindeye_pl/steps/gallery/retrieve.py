@@ -24,9 +24,10 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
 from mindeye_pl.metrics.statistics.score import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
+from mindeye_pl.steps.brain.predictions import predict_retrieval
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
-from mindeye_pl.steps.evaluation.retrieval import SHUFFLED, predict_retrieval
+from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.gallery.index import (
     BUILD_INDEX,

@@ -32,7 +32,7 @@ def test_fine_tuning_starts_from_the_closed_form(cli: CommandLine) -> None:
     ("more", "says"),
     [
         (("finetune.start=scratch",), ("closed_form", "got: finetune.start=scratch", "finetune.start=pretrained")),
-        (("model=mind_reader",), ("needs a linear alignment", "model=mindeye2")),
+        (("model=mind_reader",), ("needs a functional alignment", "model=mindeye2")),
         (("trainer.strategy=fsdp",), ("whole weights", "fsdp", "trainer.strategy=ddp")),
         (("finetune.alignment.start=ridge",), ("finetune.alignment.start", "ridge", "random or closed_form")),
     ],

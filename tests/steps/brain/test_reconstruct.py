@@ -17,12 +17,14 @@ from pytorch_lightning import LightningModule
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+import mindeye_pl
 from mindeye_pl.config import compose_config
 from mindeye_pl.models.image_refiner import ImageRefiner
 from mindeye_pl.models.reconstructor import Reconstructor
 from mindeye_pl.steps.brain import reconstruct
-from mindeye_pl.steps.brain.reconstruct import REFINED, _ImageWriter, read_reconstructions
+from mindeye_pl.steps.brain.reconstruct import NEIGHBOURS, REFINED, _ImageWriter, read_reconstructions
 from mindeye_pl.steps.brain.reconstructor import ImageModels, build_reconstructor
+from mindeye_pl.store.own_files import read_tensors
 from tests.conftest import CommandLine
 from tests.forked import Forked
 
@@ -262,6 +264,21 @@ def test_the_best_of_several_candidates(cli: CommandLine, finished: Path) -> Non
     torch.testing.assert_close(best["retrieval"], before["retrieval"], atol=2e-3, rtol=1e-3)
     cli.refuses(*COMMAND, steps, "reconstruct.candidates=0", says=("reconstruct.candidates", "at least 1"))
     cli.refuses(*COMMAND, steps, "unclip.solver=heun", says=("unclip.solver", "heun", "unipc_published"))
+
+
+def test_images_from_the_tokens_of_known_images(cli: CommandLine, finished: Path) -> None:
+    """The tokens are weighted means of training images' and those that a decoder of the same run makes."""
+    code, out, err = cli(*COMMAND, "pipeline.steps=[reconstruct]", "adaptation=[neighbours]")
+    assert code == 0, err
+    assert "weighting the tokens of" in out
+    (path,) = (cli.outputs / "artifacts/reconstruct").glob(f"subj*/{NEIGHBOURS}")
+    folder = path.parent
+    near, drawn = read_tensors(folder / NEIGHBOURS)["tokens"], read_reconstructions(folder)
+    torch.testing.assert_close(drawn["prior_tokens"], near, atol=2e-3, rtol=1e-3)
+    decoder = mindeye_pl.load(max((cli.outputs / "runs").rglob(".hydra")).parent, images=False)
+    torch.testing.assert_close(
+        decoder.reconstructor.neighbours(drawn["retrieval"].float()), near.float(), atol=2e-2, rtol=1e-2
+    )
 
 
 def test_settings_have_the_sampler_and_the_simulated_mark(cli: CommandLine, finished: Path) -> None:

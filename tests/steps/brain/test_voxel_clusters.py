@@ -10,12 +10,13 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import normalize
 
 from mindeye_pl.config import compose_config
+from mindeye_pl.metrics.voxel_clusters import FeatureAxes
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.brain.voxel_clusters import KnownVoxels
 from mindeye_pl.training.build import build_model, parameter_counts
 from tests.conftest import CommandLine
 
-CLUSTERS = ("alignment=clusters", "backbone=clusters", "adaptation=[voxel_embeddings]")
-COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", *CLUSTERS)
+COMMAND = ("+experiment=finetune_subj01_1h", "scale=tiny", "logger=none", "adaptation=[clusters]")
 OWN = "alignment.network.voxels."
 
 
@@ -45,6 +46,57 @@ def test_a_new_subject_learns_its_voxel_embeddings_alone(cli: CommandLine) -> No
     start = learned[torch.from_numpy(places["nearest"])].mean(1)
     moved = (finetuned[f"{OWN}embeddings.0"] - start).abs()
     assert 0 < moved.max() < 0.2
+
+
+def test_episodes_leave_the_embeddings_and_the_clusters_as_placed(cli: CommandLine) -> None:
+    """Voxels of an hour are placed among those of the other subjects alone; the shared parts learn."""
+    more = ("adaptation=one_hour", "finetune.episodes.per_subject=2", "pipeline.steps=[finetune]")
+    code, out, err = cli(*COMMAND[:-1], *more)
+    assert code == 0, err
+    assert "aligned in closed form" in out
+    known = load_arrays(cli.made("voxel_clusters") / "voxel_clusters.safetensors")
+    pretrained, trained = (load_file(cli.made(step) / "model.safetensors") for step in ("pretrain", "train_episodes"))
+    counts = known["voxel_counts"]
+    starts, dim = np.cumsum([0, *counts]), pretrained["alignment.network.queries"].shape[1]
+    learned = torch.cat([pretrained[f"{OWN}embeddings.{i}"] for i in range(len(counts))]).double()
+    for episode in range(2 * len(counts)):
+        subject = episode // 2
+        others = torch.cat([learned[: starts[subject]], learned[starts[subject + 1] :]])
+        placed = trained[f"{OWN}embeddings.{episode}"].double()
+        assert placed.shape == (counts[subject], dim)
+        # Means of five voxels of the other subjects: inside their range in every dimension, and no copy of its own.
+        assert (placed >= others.amin(0) - 1e-6).all()
+        assert (placed <= others.amax(0) + 1e-6).all()
+    assert torch.equal(trained["alignment.network.queries"], pretrained["alignment.network.queries"])
+    backbone = [name for name in trained if name.startswith("backbone.")]
+    assert any(not torch.equal(trained[name], pretrained[name]) for name in backbone)
+    finetuned = load_file(cli.made("finetune") / "model.safetensors")
+    assert all(torch.equal(finetuned[name], trained[name]) for name in backbone)
+
+
+def test_places_leave_a_subject_out() -> None:
+    rng = np.random.default_rng(0)
+    counts, tuning = np.array([5, 7, 6]), rng.normal(size=(18, 3)).astype(np.float32)
+    axes = FeatureAxes(np.zeros(3, np.float32), np.eye(3, dtype=np.float32), np.ones(3, np.float32))
+    known = KnownVoxels(axes, np.ones(1, np.float32), tuning, rng.integers(0, 4, 18), counts)
+    projected = rng.normal(size=(40, 3)).astype(np.float32)
+    betas = projected @ tuning[5:12].T
+    own, without = (known.places(projected, betas, 2, without=which) for which in (None, 1))
+    assert np.array_equal(own.nearest[:, 0], np.arange(5, 12))
+    assert not np.isin(without.nearest, np.arange(5, 12)).any()
+    similarity = cosine_similarity(without.tuning, tuning)
+    similarity[:, 5:12] = -2
+    assert np.array_equal(without.nearest, (-similarity).argsort(1)[:, :2])
+    assert np.array_equal(without.clusters, known.clusters[without.nearest[:, 0]])
+
+
+def test_random_embeddings_start_as_in_a_pretraining(cli: CommandLine) -> None:
+    more = ("finetune.alignment.start=random", "finetune.epochs=1", "scheduler.max_lr=1e-30")
+    assert cli(*COMMAND, *more, "pipeline.steps=[finetune]")[0] == 0
+    places = load_arrays(cli.made("place_voxels") / "places.safetensors")
+    embeddings = load_file(cli.made("finetune") / "model.safetensors")[f"{OWN}embeddings.0"]
+    given = min(places["tuning"].shape[1], embeddings.shape[1])
+    np.testing.assert_allclose(embeddings[:, :given], places["tuning"][:, :given], atol=1e-6)
 
 
 def test_a_resumed_training_ends_in_the_same_weights(cli: CommandLine) -> None:

@@ -6,7 +6,7 @@ import torch
 from mindeye_pl.data.layout import test_set as of_tests
 from mindeye_pl.models.mindeye import MindEye1
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
-from mindeye_pl.steps.evaluation.retrieval import predict_retrieval
+from mindeye_pl.steps.brain.predictions import predict_retrieval
 from mindeye_pl.types import Averaging
 from tests.models.tiny import alignment, residual_mlp
 
