@@ -12,6 +12,7 @@ from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
@@ -49,6 +50,7 @@ class ClosedForm(Step):
         """Return the trials of all subjects, the images left out, the target tokens and the pretrained models."""
         data = training_data(config, sorted({*config.pretrain.subjects, config.data.subject}))
         found = {"data": data, "split": Split(), "targets": Targets(), "pretrained": Made(PRETRAIN)}
+        found |= position_inputs(config, [config.data.subject, *config.pretrain.subjects])
         return found | ({"episodes": Made(EPISODES)} if config.finetune.episodes.per_subject else {})
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
@@ -64,6 +66,7 @@ class ClosedForm(Step):
         console.print(
             f"  shared vectors of images: R² {space.vectors.r2:.3f} on others; alignment:"
             f" penalty {found.choices['penalty']:g}, gain {found.choices['gain']:g}"
+            f", scale of the prior {found.choices['prior_scale']:g}"
         )
 
 

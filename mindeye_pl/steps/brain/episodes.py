@@ -15,6 +15,7 @@ from mindeye_pl.data.episodes import EpisodeDataModule
 from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
+from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, hours, trial_options
@@ -45,7 +46,8 @@ class Episodes(Step):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model."""
         data = training_data(config, list(config.pretrain.subjects))
-        return {"data": data, "split": Split(), "targets": Targets(low_level=True), "pretrained": Made(PRETRAIN)}
+        made = {"pretrained": Made(PRETRAIN), **position_inputs(config, list(config.pretrain.subjects))}
+        return {"data": data, "split": Split(), "targets": Targets(low_level=True), **made}
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what the weights depend on of the trainer and the callbacks."""
