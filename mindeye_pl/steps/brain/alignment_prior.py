@@ -7,7 +7,7 @@ subjects share.
 Legend: N images, n trials, F features, V voxels, h hidden width, k neighbours.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, get_args
 
 import numpy as np
@@ -68,16 +68,19 @@ class Tuning:
     """Voxels that respond alike to images.
 
     Args:
-        data: training trials of the pretraining subjects.
+        axes: of the image features, common to all subjects.
         features: returns the features `(N, F)` of images `(N,)`, ascending.
-        num_axes: principal axes of the features at most.
+        known: of each pretraining subject the mean responses `(N, V)` to its images and their ids `(N,)`, ascending.
     """
 
-    def __init__(self, data: TrialDataModule, features: Callable[[np.ndarray], np.ndarray], num_axes: int):
-        self._features, ids = features, np.unique(np.concatenate([t.stimulus_ids for t in data.train_trials]))
-        sample = ids[:: -(-len(ids) // _MAX_AXES_IMAGES)]
-        self._axes = FeatureAxes.fit(features(sample), num_axes)
-        self._known = {subject: self._tuning(*mean_responses(data, subject)) for subject in data.subjects}
+    def __init__(
+        self,
+        axes: FeatureAxes,
+        features: Callable[[np.ndarray], np.ndarray],
+        known: Iterable[tuple[int, tuple[np.ndarray, np.ndarray]]],
+    ):
+        self._axes, self._features = axes, features
+        self._known = {subject: self._tuning(*responses) for subject, responses in known}
 
     def neighbours(self, subject: int, betas: np.ndarray, stimulus_ids: np.ndarray) -> Neighbours:
         """Return what finds the voxels whose tuning correlates most with that in the subject's trials."""
@@ -127,11 +130,15 @@ def carried_maps(
         data: training trials of these subjects.
         features: as of `Tuning`.
     """
-    wanted, correspondence = settings.finetune.alignment, None
+    wanted = settings.finetune.alignment
+    correspondence: Correspondence | None = None
     if wanted.prior == ANATOMY:
         correspondence = Anatomy(lambda subject: inputs[f"positions.{subject}"].coordinates)
     elif wanted.prior == TUNING:
-        correspondence = Tuning(data, features, wanted.prior_axes)
+        ids = np.unique(np.concatenate([trials.stimulus_ids for trials in data.train_trials]))
+        axes = FeatureAxes.fit(features(ids[:: -(-len(ids) // _MAX_AXES_IMAGES)]), wanted.prior_axes)
+        known = ((subject, mean_responses(data, subject)) for subject in data.subjects)
+        correspondence = Tuning(axes, features, known)
     weights = {subject: model.voxel_weights(index) for index, subject in enumerate(data.subjects)}
     return None if correspondence is None else CarriedMaps(weights, correspondence, wanted.prior_neighbours)
 

@@ -1,11 +1,12 @@
 """Closed-form alignment of `data.subject` to a pretrained model, from which its fine-tuning starts.
 
-Legend: V voxels, h hidden width.
+Legend: N images, F features, V voxels, h hidden width.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
@@ -15,15 +16,15 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
+from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, ImageFeatures, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
-from mindeye_pl.store.atomic import write_json, write_tensors
-from mindeye_pl.store.own_files import read_tensors
+from mindeye_pl.store.atomic import write_arrays, write_json, write_tensors
+from mindeye_pl.store.own_files import read_arrays, read_tensors
 
-#: Files: `weight` `(h, V)` and `bias` `(h,)`; and what was chosen.
-ALIGNMENT, CHOICES = "alignment.safetensors", "choices.json"
+#: Files: `weight` `(h, V)` and `bias` `(h,)`; those of the map from F image features to shared vectors; the choices.
+ALIGNMENT, SHARED, CHOICES = "alignment.safetensors", "shared_vectors.safetensors", "choices.json"
 
 
 class ClosedForm(Step):
@@ -62,6 +63,7 @@ class ClosedForm(Step):
         found = space.align(data, 0, data.train_trials[0])
         tensors = {"weight": found.weight.contiguous(), "bias": found.bias.contiguous()}
         write_tensors(work.folder / ALIGNMENT, tensors)
+        write_arrays(work.folder / SHARED, {"weight": space.vectors.weight, "bias": space.vectors.bias})
         write_json(work.folder / CHOICES, found.choices | space.choices)
         console.print(
             f"  shared vectors of images: R² {space.vectors.r2:.3f} on others; alignment:"
@@ -77,3 +79,9 @@ def load_alignment(model: BrainDecoder, folder: Path) -> None:
     """Load a finished step's map into a model of one subject."""
     network = model.get_submodule("alignment.network.linears.0")
     network.load_state_dict(read_tensors(folder / ALIGNMENT))
+
+
+def shared_table(folder: Path, features: ImageFeatures, ids: np.ndarray) -> VectorTable:
+    """Return the shared vectors of images `(N,)`, ascending, by a finished step's map."""
+    shared = read_arrays(folder / SHARED)
+    return VectorTable(ids, features(ids) @ shared["weight"].T + shared["bias"])

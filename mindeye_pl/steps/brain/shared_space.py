@@ -3,6 +3,7 @@
 Legend: N images, n trials, S tokens, D token width, F features, h hidden width.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -131,6 +132,18 @@ class ImageFeatures:
             flat = tokens.reshape(len(tokens), -1)
             rows.append(flat if self._projection is None else self._projection.transform(flat))
         return np.concatenate(rows).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """Vectors `(N, h)` float32 of images `(N,)`, ascending, by id."""
+
+    ids: np.ndarray
+    vectors: np.ndarray
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        """Return the vectors `(n, h)` of images `(n,)` among these."""
+        return self.vectors[np.searchsorted(self.ids, ids)]
 
 
 @torch.no_grad()

@@ -28,6 +28,16 @@ def test_fine_tuning_starts_from_the_closed_form(cli: CommandLine) -> None:
             np.testing.assert_array_equal(tuned[name], pretrained[name])
 
 
+def test_distillation_pulls_aligned_trials_towards_the_shared_vectors(cli: CommandLine) -> None:
+    """With this loss alone and a large rate, the cosine of alignment and shared vectors rises in training."""
+    how = ("adaptation=[alignment_alone,distillation]", "finetune.epochs=2", "scheduler.max_lr=1e-2")
+    silent = [f"objective.{part}_scale=0" for part in ("contrastive", "prior", "low_level")]
+    code, _, err = cli(*COMMAND, *how, *silent)
+    assert code == 0, err
+    table = shared_table(cli.made("closed_form_alignment"), lambda ids: np.eye(len(ids), 4096, dtype=np.float32)[:, :1024], np.arange(3))
+    assert table[np.array([2, 0])].shape[0] == 2
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
