@@ -127,6 +127,8 @@ def test_paper_scale_has_stableminds_number_of_adapter_parameters() -> None:
         ("mindeye2", {"alignment": 64_409_600, "prior": 259_865_216 - 16}),  # rotary frequencies are constants
         ("one_hour", {"alignment": 64_409_600}),
         ("[closed_form,decay_to_start,alignment_alone]", {"alignment": 64_409_600}),
+        ("[alignment_alone,prior_tuning,distillation]", {"alignment": 64_409_600}),
+        ("[alignment_alone,prior_anatomy,episodes]", {"alignment": 64_409_600}),
         ("[voxel_embeddings,synthetic_trials]", {"alignment": 64_409_600}),
     ],
 )

@@ -3,7 +3,8 @@
 The shared vector of an image is the mean of the pretraining subjects' aligned responses to it. A new subject has seen
 other images, so their shared vectors are predicted from image features, by a first ridge regression. A second one maps
 the new subject's voxels to these vectors. Its penalty and gain are chosen by how well the pretrained backbone retrieves
-images from held-out predictions. The penalty may pull towards a prior map in place of zero; its scale is chosen with it.
+images from held-out predictions. The penalty may pull towards a prior map in place of zero; the scale of that map is
+chosen with it.
 
 Legend: N images, n trials, F features of an image, V voxels, h hidden width.
 """

@@ -76,7 +76,7 @@ class NewAlignment(Settings):
     penalties: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties that `closed_form` chooses from.")
     gains: Annotated[list[PositiveFloat], MinLen(1)] = key("factors that `closed_form` chooses from.")
     prior: AlignmentPrior = key(
-        "weights that `closed_form` is penalised towards: zero, or those of pretraining voxels near in the mask or alike."
+        "weights that `closed_form` is penalised towards: zero, or those of pretraining voxels near in mask or tuning."
     )
     prior_scales: Annotated[list[NonNegativeFloat], MinLen(1)] = key("factors on these that it chooses from.")
     prior_neighbours: PositiveInt = key("voxels of each pretraining subject whose weights are averaged for a voxel.")

@@ -3,7 +3,7 @@
 Legend: N images, F features, V voxels, h hidden width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, ImageFeatures, SharedSpace, VectorTable, load_shared
+from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
@@ -81,7 +81,7 @@ def load_alignment(model: BrainDecoder, folder: Path) -> None:
     network.load_state_dict(read_tensors(folder / ALIGNMENT))
 
 
-def shared_table(folder: Path, features: ImageFeatures, ids: np.ndarray) -> VectorTable:
-    """Return the shared vectors of images `(N,)`, ascending, by a finished step's map."""
+def shared_table(folder: Path, features: Callable[[np.ndarray], np.ndarray], ids: np.ndarray) -> VectorTable:
+    """Return the shared vectors of images `(N,)`, ascending, by a finished step's map from their `features`."""
     shared = read_arrays(folder / SHARED)
     return VectorTable(ids, features(ids) @ shared["weight"].T + shared["bias"])

@@ -201,11 +201,9 @@ def check_alignment(config: DictConfig) -> None:
             if wanted[key] not in (NO_PRIOR, 0):
                 what, got = f"finetune.alignment.{key} needs a closed form", f"finetune.alignment.start={wanted.start}"
                 raise UserError(what, got=got, fix="finetune.alignment.start=closed_form")
-    if wanted.prior != NO_PRIOR:
-        aligned = [config.data.subject, *(config.pretrain.subjects if settings.episodes.per_subject else ())]
-        if any(not {*config.pretrain.subjects} - {subject} for subject in aligned):
-            what, got = "finetune.alignment.prior needs other subjects", f"pretrain.subjects={config.pretrain.subjects}"
-            raise UserError(what, got=got, fix="finetune.alignment.prior=none, or more pretrain.subjects")
+    if wanted.prior != NO_PRIOR and settings.episodes.per_subject and len(config.pretrain.subjects) < 2:
+        what, got = "episodes of a single subject have no prior", f"pretrain.subjects={config.pretrain.subjects}"
+        raise UserError(what, got=got, fix=f"finetune.alignment.prior={NO_PRIOR}, or more pretrain.subjects")
     if settings.episodes.per_subject and wanted.start != "closed_form":
         what = "finetune.episodes trains for alignments in closed form"
         raise UserError(what, got=f"finetune.alignment.start={wanted.start}", fix="adaptation=[episodes]")

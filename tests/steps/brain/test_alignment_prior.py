@@ -69,9 +69,8 @@ def test_a_prior_through_the_command_line(cli: CommandLine, prior: str) -> None:
     ("more", "says"),
     [
         (("finetune.alignment.start=random",), ("prior needs a closed form", "start=random")),
-        (("pretrain.subjects=[1]",), ("prior needs other subjects", "prior=none")),
-        (("pretrain.subjects=[2]", "finetune.episodes.per_subject=2"), ("prior needs other subjects", "[2]")),
-        (("finetune.alignment.prior=place",), ("finetune.alignment.prior", "place", "none, anatomy or tuning")),
+        (("pretrain.subjects=[2]", "finetune.episodes.per_subject=2"), ("episodes of a single subject", "[2]")),
+        (("finetune.alignment.prior=place",), ("finetune.alignment.prior", "place", "none, anatomy, tuning")),
     ],
 )
 def test_priors_that_cannot_be_are_refused(cli: CommandLine, more: tuple[str, ...], says: tuple[str, ...]) -> None:
