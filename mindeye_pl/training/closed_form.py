@@ -9,7 +9,7 @@ chosen with it.
 Legend: N images, n trials, F features of an image, V voxels, h hidden width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -117,22 +117,25 @@ class ClosedFormAlignment:
         decomposition = TrialDecomposition(betas, stimulus_ids, device)
         targets = torch.from_numpy(vectors).to(decomposition.device)
         mean = targets.mean(0)  # (h,)
-        priors = []  # images (N,) bool, and the map (V, h) from the trials of the others
-        for fold in range(0 if prior is None else _FOLDS):
-            images = np.arange(len(targets)) % _FOLDS == fold
-            others = ~np.isin(stimulus_ids, decomposition.stimulus_ids[images])
-            priors.append((torch.from_numpy(images).to(targets.device), prior(others).T.to(targets)))
+        folds = [] if prior is None else list(_without_each_fold(prior, stimulus_ids))
         scores: dict[tuple[float, float, float], float] = {}
         for penalty in penalties:
             deviation = targets - decomposition.residuals(penalty) @ targets - mean  # (N, h)
             added = torch.zeros_like(targets)
-            for images, towards in priors:
-                added[images] = decomposition.prior_residuals(penalty, towards)[images]
-            for scale in prior_scales if priors else (0.0,):
-                found = deviation + scale * added
-                scores |= {(penalty, gain, scale): score(mean + gain * found) for gain in gains}
+            for fold, found in folds:
+                added[fold::_FOLDS] = decomposition.prior_residuals(penalty, found.T.to(targets))[fold::_FOLDS]
+            for scale in prior_scales if folds else (0.0,):
+                held_out = deviation + scale * added
+                scores |= {(penalty, gain, scale): score(mean + gain * held_out) for gain in gains}
         best = penalty, gain, scale = max(scores, key=scores.__getitem__)
-        towards = scale * prior(np.ones(len(betas), bool)).T.to(targets) if prior is not None and scale else None
+        towards = None if prior is None else scale * prior(np.ones(len(betas), bool)).T.to(targets)
         weight, bias = decomposition.coefficients(targets, penalty, towards)
         chosen = {"penalty": float(penalty), "gain": float(gain), "prior_scale": float(scale), "score": scores[best]}
         return cls(gain * weight.T.cpu(), (mean + gain * (bias - mean)).cpu(), chosen)
+
+
+def _without_each_fold(prior: Callable[[np.ndarray], Tensor], stimulus_ids: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    """Yield each fold of the images in ascending order, and the prior map from the trials of all other images."""
+    _, image = np.unique(stimulus_ids, return_inverse=True)
+    for fold in range(_FOLDS):
+        yield fold, prior(image % _FOLDS != fold)
