@@ -1,7 +1,7 @@
 """Prior of a closed-form alignment: the pretraining subjects' maps, carried over to the voxels of another subject.
 
-A voxel's weights are the mean of those of its nearest voxels of each other subject, and of these means. Voxels are near
-by their positions in the mask, or by their tuning: the weights of ridge encoders on axes of image features that all
+A voxel's weights are the mean, over the other subjects, of the mean weights of its nearest voxels. Voxels are near by
+their positions in the mask, or by their tuning: the weights of ridge encoders on axes of image features that all
 subjects share.
 
 Legend: N images, n trials, F features, V voxels, h hidden width, k neighbours.
@@ -29,7 +29,6 @@ NO_PRIOR, ANATOMY, TUNING = get_args(AlignmentPrior)
 
 #: Images that the common axes are fitted on.
 _MAX_AXES_IMAGES = 2000
-
 
 #: Returns the voxels nearest to those of one subject, `(V, k)` int64, from another subject and k.
 Neighbours = Callable[[int, int], np.ndarray]
