@@ -93,9 +93,9 @@ class BrainBatch:
         stimulus_ids: `(B,)` int64, rows in the images file.
         targets: learning targets of the images by kind, `(B, ...)` float16 or float32. Every batch has `tokens`
             `(B, S, D)`. The systems here also read `latents` `(B, C, h * w)`, scaled VAE latents; `maps`
-            `(B, K * M, 512)`, feature maps of K views of the image, the image itself first; `captions` `(B, C, D)`,
-            embeddings of C captions, zeros where an image has fewer; and `views` `(B, K, D)`, embeddings of K augmented
-            views. A system may ask for further kinds.
+            `(B, K * M, 512)`, feature maps of K views of the image, the image itself first; `shared` `(B, h)`, vectors
+            that aligned trials are pulled towards; `captions` `(B, C, D)`, embeddings of C captions, zeros where an
+            image has fewer; and `views` `(B, K, D)`, embeddings of K augmented views. A system may ask for more kinds.
         repetitions: one `(b, R, V_s)` float tensor per subject, the responses in use to each trial's image, for a
             low-level model that mixes them (MindEye1, spec section 7.3); fewer than R are repeated from the first.
     """

@@ -125,10 +125,13 @@ def test_paper_scale_has_stableminds_number_of_adapter_parameters() -> None:
     ("adaptation", "learning"),
     [
         ("mindeye2", {"alignment": 64_409_600, "prior": 259_865_216 - 16}),  # rotary frequencies are constants
-        ("one_hour", {"alignment": 15_724 * 512}),
+        ("one_hour", {"alignment": 64_409_600}),
+        ("[clusters,episodes]", {"alignment": 15_724 * 512}),
         ("[episodes,alignment_alone,neighbours]", {"alignment": 64_409_600}),
         ("[closed_form,decay_to_start,alignment_alone]", {"alignment": 64_409_600}),
         ("[clusters,synthetic_trials]", {"alignment": 15_724 * 512}),
+        ("[alignment_alone,prior_tuning,distillation]", {"alignment": 64_409_600}),
+        ("[alignment_alone,prior_anatomy,episodes]", {"alignment": 64_409_600}),
     ],
 )
 def test_weights_that_learn_at_paper_scale(adaptation: str, learning: dict[str, int]) -> None:

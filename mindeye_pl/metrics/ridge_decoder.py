@@ -77,21 +77,20 @@ class TrialDecomposition:
         1 - H would lose all digits at small penalties.
         """
         taken = penalty / (self._values + penalty)  # (r,)
-        weights = self._left.new_empty(self.num_images)
-        combined = self._left.new_empty(self._left_sums.shape)
-        for images, rows in self._images_by_count():
-            left = self._left[rows]  # (G, c, r)
-            own, count = (left * taken) @ left.mT, rows.shape[1]  # (G, c, c)
-            if self._has_complement:
-                own = own + torch.eye(count, device=own.device) - 1 / len(self._left) - left @ left.mT
-            mean = torch.linalg.solve(own, own.new_full((len(rows), count, 1), 1 / count))
-            weights[images] = mean.sum((1, 2))
-            combined[images] = (mean * left).sum(1)
+        weights, combined = self._held_out(taken)
         if not self._has_complement:
             return (combined * taken) @ self._left_sums.T
         matrix = (combined * (taken - 1)) @ self._left_sums.T - weights[:, None] * self._fractions
         matrix.diagonal().add_(weights)
         return matrix
+
+    def prior_residuals(self, penalty: float, prior: Tensor) -> Tensor:
+        """Return the held-out residuals `(N, T)` of targets that are the trials times the weights `prior` `(V, T)`.
+
+        What a fit towards `prior` predicts beyond a fit towards zero. Such targets differ between an image's trials.
+        """
+        taken = penalty / (self._values + penalty)  # (r,)
+        return (self._held_out(taken)[1] * (taken * self._values.sqrt())) @ (self._right.T @ prior)
 
     def predict(self, voxels: np.ndarray, targets: np.ndarray, penalties: np.ndarray, block_size: int) -> np.ndarray:
         """Return predictions `(m, T)` float32 for voxels `(m, V)`, one row per image.
@@ -112,10 +111,17 @@ class TrialDecomposition:
             predicted[:, block] = fitted.cpu().numpy()
         return predicted
 
-    def coefficients(self, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-        """Return weights `(V, T)` and intercepts `(T,)` float32 of the fit to the images' targets `(N, T)`."""
-        gain = self._values.sqrt() / (self._values + penalty)  # (r,)
-        weights = self._right @ (gain[:, None] * (self._left_sums.T @ targets))
+    def coefficients(self, targets: Tensor, penalty: float, prior: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return weights `(V, T)` and intercepts `(T,)` float32 of the fit to the images' targets `(N, T)`.
+
+        The penalty is on the difference from the weights `prior` `(V, T)`, or from zero.
+        """
+        gain, coordinates = self._values.sqrt() / (self._values + penalty), self._left_sums.T @ targets  # (r,), (r, T)
+        if prior is not None:
+            coordinates -= self._values.sqrt()[:, None] * (self._right.T @ prior)
+        weights = self._right @ (gain[:, None] * coordinates)
+        if prior is not None:
+            weights += prior
         return weights, self._fractions @ targets - self._mean.float() @ weights
 
     def blocks(self, targets: np.ndarray, block_size: int) -> Iterator[tuple[slice, Tensor]]:
@@ -123,6 +129,24 @@ class TrialDecomposition:
         for start in range(0, targets.shape[1], block_size):
             block = slice(start, min(start + block_size, targets.shape[1]))
             yield block, torch.from_numpy(np.asarray(targets[:, block], np.float32)).to(self.device)
+
+    def _held_out(self, taken: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (I - H_gg)^-T times each image's averaging weights: their sums `(N,)`, and times `left`, `(N, r)`.
+
+        Args:
+            taken: `(r,)`, what a penalty takes away along each direction.
+        """
+        weights = self._left.new_empty(self.num_images)
+        combined = self._left.new_empty(self._left_sums.shape)
+        for images, rows in self._images_by_count():
+            left = self._left[rows]  # (G, c, r)
+            own, count = (left * taken) @ left.mT, rows.shape[1]  # (G, c, c)
+            if self._has_complement:
+                own = own + torch.eye(count, device=own.device) - 1 / len(self._left) - left @ left.mT
+            mean = torch.linalg.solve(own, own.new_full((len(rows), count, 1), 1 / count))
+            weights[images] = mean.sum((1, 2))
+            combined[images] = (mean * left).sum(1)
+        return weights, combined
 
     def _images_by_count(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images `(G,)` with equally many trials c, and their trials `(G, c)`."""

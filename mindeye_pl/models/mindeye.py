@@ -64,8 +64,9 @@ class MindEye(BrainDecoder):
     def compute_loss(self, batch: BrainBatch, *, epoch: int, num_epochs: int) -> PartLoss:
         """Return the sum of contrastive, prior and low-level loss; without a prior that of the tokens in its place.
 
-        Voxels are mixed in the first epochs of training, targets never. The low-level loss needs the target `latents`,
-        and compares feature maps where there is a target `maps`.
+        Voxels are mixed in the first epochs of training, targets never, but the target `shared`: where there is one,
+        aligned trials are pulled towards it in training. The low-level loss needs the target `latents`, and compares
+        feature maps where there is a target `maps`.
         """
         objective, mixing, voxels = self.objective, None, batch.voxels
         phase = objective.phase(epoch, num_epochs, training=self.training)
@@ -77,6 +78,10 @@ class MindEye(BrainDecoder):
         tokens = batch.targets["tokens"].float()  # (B, S, D)
         aligned = self.align(voxels, batch.subject_index)  # (B, h)
         loss = self.backbone.compute_loss(aligned, tokens, objective, phase, mixing=mixing, negatives=negatives)
+        if self.training and "shared" in batch.targets:
+            shared = batch.targets["shared"].float()  # (B, h); an alignment is linear, so that mixtures have mixtures
+            shared = shared if mixing is None else torch.cat(mix_voxels(shared.split(mixing.sizes), mixing))
+            loss += self.alignment.compute_loss(aligned, shared)
         if self.prior is not None:
             loss += self.prior.compute_loss(loss.outputs["tokens"], tokens, scale=objective.prior_scale)
         elif objective.prior_scale:

@@ -3,12 +3,13 @@
 The shared vector of an image is the mean of the pretraining subjects' aligned responses to it. A new subject has seen
 other images, so their shared vectors are predicted from image features, by a first ridge regression. A second one maps
 the new subject's voxels to these vectors. Its penalty and gain are chosen by how well the pretrained backbone retrieves
-images from held-out predictions.
+images from held-out predictions. The penalty may pull towards a prior map in place of zero; the scale of that map is
+chosen with it.
 
 Legend: N images, n trials, F features of an image, V voxels, h hidden width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,6 +23,8 @@ from mindeye_pl.metrics.ridge_decoder import TrialDecomposition
 
 #: One in so many images judges the penalty of the first regression.
 _HELD_OUT = 10
+#: Parts of the images; held-out predictions of one part have the prior map that the other parts' trials give.
+_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class ClosedFormAlignment:
     Attributes:
         weight: `(h, V)` float32.
         bias: `(h,)` float32.
-        choices: plain data: `penalty`, `gain`, the held-out `score` of these.
+        choices: plain data: `penalty`, `gain`, `prior_scale`, the held-out `score` of these.
     """
 
     weight: Tensor
@@ -90,6 +93,8 @@ class ClosedFormAlignment:
         penalties: Sequence[float],
         gains: Sequence[float],
         score: Callable[[Tensor], float],
+        prior: Callable[[np.ndarray], Tensor] | None = None,
+        prior_scales: Sequence[float] = (0.0,),
         device: torch.device | None = None,
     ) -> Self:
         """Fit trials to the shared vectors of their images.
@@ -104,16 +109,33 @@ class ClosedFormAlignment:
             penalties: candidates, positive.
             gains: candidates, factors on the deviation from the mean vector.
             score: of held-out predictions `(N, h)`, larger is better.
+            prior: returns the map `(h, V)` that the penalty pulls towards, from the trials of a mask `(n,)`; None for
+                zero. Where it depends on the trials, the map of all of them would give away their images.
+            prior_scales: candidates, factors on this map; read with a prior alone.
             device: of the computations.
         """
         decomposition = TrialDecomposition(betas, stimulus_ids, device)
         targets = torch.from_numpy(vectors).to(decomposition.device)
         mean = targets.mean(0)  # (h,)
-        scores: dict[tuple[float, float], float] = {}
+        folds = [] if prior is None else list(_without_each_fold(prior, stimulus_ids))
+        scores: dict[tuple[float, float, float], float] = {}
         for penalty in penalties:
             deviation = targets - decomposition.residuals(penalty) @ targets - mean  # (N, h)
-            scores |= {(penalty, gain): score(mean + gain * deviation) for gain in gains}
-        penalty, gain = max(scores, key=scores.__getitem__)
-        weight, bias = decomposition.coefficients(targets, penalty)
-        chosen = {"penalty": float(penalty), "gain": float(gain), "score": scores[penalty, gain]}
+            added = torch.zeros_like(targets)
+            for fold, found in folds:
+                added[fold::_FOLDS] = decomposition.prior_residuals(penalty, found.T.to(targets))[fold::_FOLDS]
+            for scale in prior_scales if folds else (0.0,):
+                held_out = deviation + scale * added
+                scores |= {(penalty, gain, scale): score(mean + gain * held_out) for gain in gains}
+        best = penalty, gain, scale = max(scores, key=scores.__getitem__)
+        towards = None if prior is None else scale * prior(np.ones(len(betas), bool)).T.to(targets)
+        weight, bias = decomposition.coefficients(targets, penalty, towards)
+        chosen = {"penalty": float(penalty), "gain": float(gain), "prior_scale": float(scale), "score": scores[best]}
         return cls(gain * weight.T.cpu(), (mean + gain * (bias - mean)).cpu(), chosen)
+
+
+def _without_each_fold(prior: Callable[[np.ndarray], Tensor], stimulus_ids: np.ndarray) -> Iterator[tuple[int, Tensor]]:
+    """Yield each fold of the images in ascending order, and the prior map from the trials of all other images."""
+    _, image = np.unique(stimulus_ids, return_inverse=True)
+    for fold in range(_FOLDS):
+        yield fold, prior(image % _FOLDS != fold)

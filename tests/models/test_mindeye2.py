@@ -97,6 +97,23 @@ def test_voxels_are_mixed_in_the_first_epochs_of_training_only(monkeypatch: pyte
     assert len(mixed) == 3
 
 
+def test_distillation_compares_mixed_trials_with_mixed_targets() -> None:
+    """Trials aligned onto their targets have no distance, mixed or not; others have the mean of 1 - cosine."""
+    model, data = system(), batch()
+    model.alignment.distillation = 2.0
+    aligned = model.align(data.voxels, data.subject_index).detach()
+    data.targets["shared"] = aligned
+    for epoch in (0, 9):
+        found = model.compute_loss(data, epoch=epoch, num_epochs=10).parts["alignment"]
+        assert float(found) == pytest.approx(0, abs=1e-6)
+    data.targets["shared"] = other = torch.randn_like(aligned)
+    cosine = (aligned * other).sum(1) / aligned.norm(dim=1) / other.norm(dim=1)
+    result = model.compute_loss(data, epoch=9, num_epochs=10)
+    assert float(result.parts["alignment"]) == pytest.approx(2 * float(1 - cosine.mean()), rel=1e-5)
+    torch.testing.assert_close(sum(result.parts.values()), result.total.detach())
+    assert "alignment" not in model.eval().compute_loss(data, epoch=9, num_epochs=10).parts
+
+
 def test_order_of_subjects_changes_no_validation_loss() -> None:
     model = system(prior_scale=0.0).eval()
     assert loss(model, batch((0, 1))) == pytest.approx(loss(model, batch((1, 0))), rel=1e-5)

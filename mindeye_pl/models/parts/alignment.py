@@ -3,11 +3,12 @@
 Legend: B batch, V voxels of one subject, h hidden width.
 """
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import AlignmentNetwork
-from mindeye_pl.types import NonNegativeFloat, PublishedOrCorrected
+from mindeye_pl.types import NonNegativeFloat, PartLoss, PublishedOrCorrected
 
 
 class FunctionalAlignment(Part):
@@ -17,9 +18,13 @@ class FunctionalAlignment(Part):
         network: `PerSubjectLinear` (MindEye2), `ClusterPooling` (Brain-IT) or another `AlignmentNetwork`.
         weight_decay: of the weights and, with `bias_decay`, of the biases.
         bias_decay: decays the biases under `gain_decay=published`, as MindEye2's optimiser does; MindEye1's does not.
+
+    Attributes:
+        distillation: weight of `compute_loss`.
     """
 
     network: AlignmentNetwork
+    distillation: float = 0.0
 
     def __init__(
         self,
@@ -39,3 +44,11 @@ class FunctionalAlignment(Part):
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Align one subject's voxels. Shape: `(B, V)` -> `(B, h)`."""
         return self.network(voxels, subject_index)
+
+    def compute_loss(self, aligned: Tensor, shared: Tensor) -> PartLoss:
+        """Return the mean cosine distance of aligned trials from the shared vectors of their images, `(B, h)` each.
+
+        StableMind's distillation (arXiv:2605.02586), with one target for all subjects. Its one part is `alignment`.
+        """
+        loss = self.distillation * (1 - F.cosine_similarity(aligned, shared)).mean()
+        return PartLoss(loss, {"alignment": loss.detach()})

@@ -45,6 +45,9 @@ Locks = Annotated[str, OneOf((REQUIRED, NO_LOCKS))]
 #: Weights of a new subject's alignment before fine-tuning.
 AlignmentStart = Literal["random", "closed_form"]
 
+#: Correspondence of voxels by which a new subject's alignment gets a prior from those of the pretraining subjects.
+AlignmentPrior = Literal["none", "anatomy", "tuning"]
+
 #: Weights that the decay of a new subject's alignment pulls towards.
 DecayTowards = Literal["zero", "start"]
 
@@ -73,6 +76,13 @@ class NewAlignment(Settings):
     features: PositiveInt = key("features of an image at most, from which `closed_form` predicts its shared vector.")
     penalties: Annotated[list[PositiveFloat], MinLen(1)] = key("penalties that `closed_form` chooses from.")
     gains: Annotated[list[PositiveFloat], MinLen(1)] = key("factors that `closed_form` chooses from.")
+    prior: AlignmentPrior = key(
+        "weights that `closed_form` is penalised towards: zero, or those of pretraining voxels near in mask or tuning."
+    )
+    prior_scales: Annotated[list[NonNegativeFloat], MinLen(1)] = key("factors on these that it chooses from.")
+    prior_neighbours: PositiveInt = key("voxels of each pretraining subject whose weights are averaged for a voxel.")
+    prior_axes: PositiveInt = key("principal axes of the image features along which `tuning` compares voxels.")
+    distillation: NonNegativeFloat = key("weight of the cosine distance of aligned trials to `closed_form`'s targets.")
 
 
 class EpisodeTraining(Settings):

@@ -1,28 +1,30 @@
 """Closed-form alignment of `data.subject` to a pretrained model, from which its fine-tuning starts.
 
-Legend: V voxels, h hidden width.
+Legend: N images, F features, V voxels, h hidden width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
 from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
+from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
-from mindeye_pl.store.atomic import write_json, write_tensors
-from mindeye_pl.store.own_files import read_tensors
+from mindeye_pl.store.atomic import write_arrays, write_json, write_tensors
+from mindeye_pl.store.own_files import read_arrays, read_tensors
 
-#: Files: `weight` `(h, V)` and `bias` `(h,)`; and what was chosen.
-ALIGNMENT, CHOICES = "alignment.safetensors", "choices.json"
+#: Files: `weight` `(h, V)` and `bias` `(h,)`; those of the map from F image features to shared vectors; the choices.
+ALIGNMENT, SHARED, CHOICES = "alignment.safetensors", "shared_vectors.safetensors", "choices.json"
 
 
 class ClosedForm(Step):
@@ -49,6 +51,7 @@ class ClosedForm(Step):
         """Return the trials of all subjects, the images left out, the target tokens and the pretrained models."""
         data = training_data(config, sorted({*config.pretrain.subjects, config.data.subject}))
         found = {"data": data, "split": Split(), "targets": Targets(), "pretrained": Made(PRETRAIN)}
+        found |= position_inputs(config, [config.data.subject, *config.pretrain.subjects])
         return found | ({"episodes": Made(EPISODES)} if config.finetune.episodes.per_subject else {})
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
@@ -60,10 +63,12 @@ class ClosedForm(Step):
         found = space.align(data, data.train_trials[0])
         tensors = {"weight": found.weight.contiguous(), "bias": found.bias.contiguous()}
         write_tensors(work.folder / ALIGNMENT, tensors)
+        write_arrays(work.folder / SHARED, {"weight": space.vectors.weight, "bias": space.vectors.bias})
         write_json(work.folder / CHOICES, found.choices | space.choices)
         console.print(
             f"  shared vectors of images: R² {space.vectors.r2:.3f} on others; alignment:"
             f" penalty {found.choices['penalty']:g}, gain {found.choices['gain']:g}"
+            f", scale of the prior {found.choices['prior_scale']:g}"
         )
 
 
@@ -74,3 +79,9 @@ def load_alignment(model: BrainDecoder, folder: Path) -> None:
     """Load a finished step's map into a model of one subject."""
     network = model.get_submodule("alignment.network.linears.0")
     network.load_state_dict(read_tensors(folder / ALIGNMENT))
+
+
+def shared_table(folder: Path, features: Callable[[np.ndarray], np.ndarray], ids: np.ndarray) -> VectorTable:
+    """Return the shared vectors of images `(N,)`, ascending, by a finished step's map from their `features`."""
+    shared = read_arrays(folder / SHARED)
+    return VectorTable(ids, features(ids) @ shared["weight"].T + shared["bias"])

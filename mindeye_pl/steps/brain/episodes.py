@@ -18,6 +18,7 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.brain.alignment_prior import position_inputs
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, hours, image_means, trial_options
@@ -51,9 +52,10 @@ class Episodes(Step):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model."""
         data = training_data(config, list(config.pretrain.subjects))
-        found = {"data": data, "split": Split(), "targets": Targets(low_level=True), "pretrained": Made(PRETRAIN)}
-        clusters = {"clusters": Made(CLUSTER_VOXELS), "embedder": Frozen("embedder")}
-        return found | (clusters if pools_clusters(config) else {})
+        made = {"pretrained": Made(PRETRAIN), **position_inputs(config, list(config.pretrain.subjects))}
+        if pools_clusters(config):
+            made |= {"clusters": Made(CLUSTER_VOXELS), "embedder": Frozen("embedder")}
+        return {"data": data, "split": Split(), "targets": Targets(low_level=True), **made}
 
     def derived(self, config: DictConfig) -> dict[str, Any]:
         """Return what the weights depend on of the trainer and the callbacks."""

@@ -15,11 +15,13 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
+from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.schema.nodes.run import LAST
-from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment
+from mindeye_pl.steps.brain.alignment_prior import NO_PRIOR
+from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment, shared_table
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
-from mindeye_pl.steps.brain.shared_space import load_shared
+from mindeye_pl.steps.brain.shared_space import ImageFeatures, load_shared
 from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS, read_synthetic
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
@@ -147,6 +149,12 @@ class Finetune(Step):
             load_alignment(model, inputs["alignment"])
         if closed_form:
             start += ", aligned in closed form,"
+        if wanted.alignment.distillation:
+            features = ImageFeatures(inputs["targets"], wanted.alignment.features)
+            data.targets["shared"] = shared_table(inputs["alignment"], features, data.stimulus_ids_needed())
+            alignment = model.parts()["alignment"]
+            assert isinstance(alignment, FunctionalAlignment)
+            alignment.distillation = wanted.alignment.distillation
         if wanted.alignment.decay_towards == "start":
             model.parts()["alignment"].decay_to_present_weights()
         choose_trained_weights(model, wanted.trainable, wanted.adapters)
@@ -193,6 +201,18 @@ def check_alignment(config: DictConfig) -> None:
     if needs_subjects and settings.checkpoint is not None:
         what = "finetune.alignment.start=closed_form needs the pretraining subjects' own alignments"
         raise UserError(what, got="finetune.checkpoint", fix="finetune.start=pretrained, without a checkpoint")
+    for key in ("prior", "distillation"):
+        if wanted[key] in (NO_PRIOR, 0):
+            continue
+        if wanted.start != "closed_form":
+            what, got = f"finetune.alignment.{key} needs a closed form", f"finetune.alignment.start={wanted.start}"
+            raise UserError(what, got=got, fix="finetune.alignment.start=closed_form")
+        if pools_clusters(config):
+            what, fix = f"finetune.alignment.{key} needs a linear alignment", "alignment=ridge backbone=mixer"
+            raise UserError(what, got=config.model.alignment.network._target_, fix=fix)
+    if wanted.prior != NO_PRIOR and settings.episodes.per_subject and len(config.pretrain.subjects) < 2:
+        what, got = "episodes of a single subject have no prior", f"pretrain.subjects={config.pretrain.subjects}"
+        raise UserError(what, got=got, fix=f"finetune.alignment.prior={NO_PRIOR}, or more pretrain.subjects")
     if settings.episodes.per_subject and wanted.start != "closed_form":
         what = "finetune.episodes trains for alignments in closed form"
         raise UserError(what, got=f"finetune.alignment.start={wanted.start}", fix="adaptation=[episodes]")

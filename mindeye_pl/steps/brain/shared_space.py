@@ -3,6 +3,7 @@
 Legend: N images, n trials, S tokens, D token width, F features, h hidden width.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Inputs
 from mindeye_pl.metrics.retrieval import cosine_similarity, ranks_of_own
 from mindeye_pl.models.base import BrainDecoder
+from mindeye_pl.steps.brain.alignment_prior import CarriedMaps, carried_maps
 from mindeye_pl.steps.brain.trials import trial_data
 from mindeye_pl.steps.inputs.targets import ImageTargets
 from mindeye_pl.training.build import build_model
@@ -25,7 +27,10 @@ from mindeye_pl.training.checkpoints import WEIGHTS, load_shared_weights, load_w
 from mindeye_pl.training.closed_form import ClosedFormAlignment, SharedVectors
 
 #: Settings of every closed-form alignment.
-ALIGNMENT_KEYS = tuple(f"finetune.alignment.{key}" for key in ("features", "penalties", "gains"))
+ALIGNMENT_KEYS = tuple(
+    f"finetune.alignment.{key}"
+    for key in ("features", "penalties", "gains", "prior", "prior_scales", "prior_neighbours", "prior_axes")
+)
 
 #: Images whose held-out predictions choose penalty and gain.
 _MAX_JUDGING_IMAGES = 300
@@ -41,14 +46,22 @@ class SharedSpace:
         vectors: shared vectors of images.
         features: of images.
         wanted: `finetune.alignment`.
+        prior: of the alignments, where they have one.
     """
 
-    def __init__(self, model: BrainDecoder, vectors: SharedVectors, features: "ImageFeatures", wanted: Settings):
-        self.model, self.vectors, self.features, self._wanted = model, vectors, features, wanted
+    def __init__(
+        self,
+        model: BrainDecoder,
+        vectors: SharedVectors,
+        features: "ImageFeatures",
+        wanted: Settings,
+        prior: CarriedMaps | None = None,
+    ):
+        self.model, self.vectors, self.features, self._wanted, self._prior = model, vectors, features, wanted, prior
 
     @classmethod
     def of(cls, settings: Settings, inputs: Inputs) -> Self:
-        """Return the space of the inputs `data`, `split`, `targets` and `pretrained`."""
+        """Return the space of the inputs `data`, `split`, `targets` and `pretrained`, and those of the prior."""
         targets, wanted = inputs["targets"], settings.finetune.alignment
         chosen: dict[str, Any] = {key: settings.pretrain[key] for key in ("subjects", "num_sessions")}
         data = trial_data(inputs["data"], settings, inputs["split"], **chosen)
@@ -58,7 +71,8 @@ class SharedSpace:
         model = model.eval().to(targets.embeddings.device)
         features = ImageFeatures(targets, wanted.features)
         ids, aligned = mean_aligned(model, data)
-        return cls(model, SharedVectors.fit(features(ids), aligned, wanted.penalties), features, wanted)
+        vectors = SharedVectors.fit(features(ids), aligned, wanted.penalties)
+        return cls(model, vectors, features, wanted, carried_maps(settings, inputs, model, data, features))
 
     @property
     def choices(self) -> dict[str, float]:
@@ -69,6 +83,11 @@ class SharedSpace:
         """Return the alignment by some trials of one of the data's subjects."""
         ids = np.unique(trials.stimulus_ids)
         betas = data.normalised_betas(trials)  # (n, V)
+
+        def prior(rows: np.ndarray) -> Tensor:
+            assert self._prior is not None
+            return self._prior(trials.subject, betas[rows], trials.stimulus_ids[rows])
+
         return ClosedFormAlignment.fit(
             betas,
             trials.stimulus_ids,
@@ -76,6 +95,8 @@ class SharedSpace:
             penalties=self._wanted.penalties,
             gains=self._wanted.gains,
             score=HeldOutRetrieval(self.model, self.features.targets.true_tokens(ids[:_MAX_JUDGING_IMAGES])),
+            prior=None if self._prior is None else prior,
+            prior_scales=self._wanted.prior_scales,
             device=self.model.device,
         )
 
@@ -111,6 +132,18 @@ class ImageFeatures:
             flat = tokens.reshape(len(tokens), -1)
             rows.append(flat if self._projection is None else self._projection.transform(flat))
         return np.concatenate(rows).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class VectorTable:
+    """Vectors `(N, h)` float32 of images `(N,)`, ascending, by id."""
+
+    ids: np.ndarray
+    vectors: np.ndarray
+
+    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+        """Return the vectors `(n, h)` of images `(n,)` among these."""
+        return self.vectors[np.searchsorted(self.ids, ids)]
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def test_a_new_subject_learns_its_voxel_embeddings_alone(cli: CommandLine) -> No
 
 def test_episodes_leave_the_embeddings_and_the_clusters_as_placed(cli: CommandLine) -> None:
     """Voxels of an hour are placed among those of the other subjects alone; the shared parts learn."""
-    more = ("adaptation=one_hour", "finetune.episodes.per_subject=2", "pipeline.steps=[finetune]")
+    more = ("adaptation=[clusters,episodes]", "finetune.episodes.per_subject=2", "pipeline.steps=[finetune]")
     code, out, err = cli(*COMMAND[:-1], *more)
     assert code == 0, err
     assert "aligned in closed form" in out
