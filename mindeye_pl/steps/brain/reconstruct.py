@@ -119,11 +119,8 @@ class Reconstruct(ModelStep):
                 announced="refining {} images",
             )
         if is_main_process():
-            how = {
-                "seed": settings.seed,
-                "reconstruct": OmegaConf.to_container(settings.reconstruct),
-                "unclip": models.unclip.identity,
-            }
+            wanted = OmegaConf.to_container(settings.reconstruct)
+            how = {"seed": settings.seed, "reconstruct": wanted, "unclip": models.unclip.identity}
             write_json(work.folder / SETTINGS, {"simulated": dataset.is_simulated, **how})
 
     def record(self, inputs: Inputs, artifact: Artifact, record: Record, num_images: int) -> None:
