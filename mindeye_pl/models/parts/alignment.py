@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import AlignmentNetwork
+from mindeye_pl.nn.brain.bottleneck import Bottleneck
 from mindeye_pl.types import NonNegativeFloat, PublishedOrCorrected
 
 
@@ -17,6 +18,9 @@ class FunctionalAlignment(Part):
         network: `PerSubjectLinear` (MindEye2), `ClusterPooling` (Brain-IT) or another `AlignmentNetwork`.
         weight_decay: of the weights and, with `bias_decay`, of the biases.
         bias_decay: decays the biases under `gain_decay=published`, as MindEye2's optimiser does; MindEye1's does not.
+
+    Attributes:
+        bottleneck: projection of the aligned vectors in an evaluation; None, as in training, for none.
     """
 
     network: AlignmentNetwork
@@ -31,6 +35,7 @@ class FunctionalAlignment(Part):
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.bias_decay = bias_decay
+        self.bottleneck: Bottleneck | None = None
 
     def decays(self, name: str) -> bool:
         """Return true if the optimiser decays the parameter of this name, biases included under `bias_decay`."""
@@ -38,4 +43,5 @@ class FunctionalAlignment(Part):
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Align one subject's voxels. Shape: `(B, V)` -> `(B, h)`."""
-        return self.network(voxels, subject_index)
+        aligned = self.network(voxels, subject_index)
+        return aligned if self.bottleneck is None else self.bottleneck(aligned)

@@ -29,7 +29,7 @@ from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.bottleneck import EvaluationStep, Evaluated
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.stopping import ctrl_c
@@ -45,7 +45,7 @@ SETTINGS = "settings.json"
 _REFINED_FROM = ("stimulus_ids", "images", "blurry_images")
 
 
-class Reconstruct(ModelStep):
+class Reconstruct(EvaluationStep):
     """Reconstructs the test images of `data.subject`."""
 
     name = "reconstruct"
@@ -69,7 +69,7 @@ class Reconstruct(ModelStep):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, and the image models."""
-        return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing()}
+        return {"data": test_data(config), "split": Split(), "model": Evaluated(), "drawing": Drawing()}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Draw and caption every test image; then, without these models in memory, refine the images."""

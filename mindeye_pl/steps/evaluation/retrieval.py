@@ -21,7 +21,7 @@ from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, 
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS, RidgePrediction, describe_choices
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
+from mindeye_pl.steps.brain.bottleneck import EvaluationStep, Evaluated
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.splits import Split, test_data
@@ -44,7 +44,7 @@ CAPTIONS = "captions"
 REPETITIONS = tuple(f"repetitions_{count}" for count in (1, 2, 3))
 
 
-class Evaluate(ModelStep):
+class Evaluate(EvaluationStep):
     """Scores retrieval in both directions."""
 
     name = "evaluate"
@@ -55,7 +55,7 @@ class Evaluate(ModelStep):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, the target tokens and those by ridge regression."""
-        data, made = test_data(config), {"model": Trained(), "ridge": Made(RIDGE_TOKENS), "test_set": TestSetLog()}
+        data, made = test_data(config), {"model": Evaluated(), "ridge": Made(RIDGE_TOKENS), "test_set": TestSetLog()}
         if data.is_simulated(config):
             made["ceiling"] = Made(RIDGE_NOISE_FREE)
         return {"data": data, "split": Split(), "targets": Targets(), **made}
