@@ -66,8 +66,8 @@ class FitBottleneck(ModelStep):
         tensors = {"mean": mean, "directions": directions, "variances": variances}
         write_tensors(work.folder / DIRECTIONS, tensors)
         fractions = variances.cumsum(0) / variances.sum()
-        half = int((fractions < 0.5).sum()) + 1
-        console.print(f"  {len(directions)} directions from {len(ids)} images; half of the variance in the first {half}")
+        half = f"half of the variance in the first {int((fractions < 0.5).sum()) + 1}"
+        console.print(f"  {len(directions)} directions from {len(ids)} images; {half}")
 
 
 FIT_BOTTLENECK = FitBottleneck()

@@ -27,9 +27,9 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.models.image_refiner import CaptionedImages
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.bottleneck import EvaluationStep, Evaluated
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.stopping import ctrl_c

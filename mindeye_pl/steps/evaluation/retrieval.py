@@ -21,7 +21,7 @@ from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, 
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS, RidgePrediction, describe_choices
-from mindeye_pl.steps.brain.bottleneck import EvaluationStep, Evaluated
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.splits import Split, test_data

@@ -24,7 +24,7 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
 from mindeye_pl.metrics.statistics.score import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
-from mindeye_pl.steps.brain.bottleneck import EvaluationStep, Evaluated
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED, predict_retrieval
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog

@@ -13,7 +13,8 @@ from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.metrics.statistics.seeds import interval_over_seeds
 from mindeye_pl.reports.render.table import COLUMNS
-from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.curves import curves
+from mindeye_pl.reports.sweeps.findings import compare, compared, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
 from mindeye_pl.store.manifest import write_manifest
