@@ -106,9 +106,8 @@ def test_terms_of_different_size_use_a_log_axis() -> None:
 
 
 def test_a_horizontal_axis_of_names_has_each_of_them() -> None:
-    panel = Panel(
-        "score", (Series("model", [0, 1, 2], [1, 2, 3]),), references={"a": 1, "b": 2}, x_names=("0", "4", "all")
-    )
+    names, line = ("0", "4", "all"), Series("model", [0, 1, 2], [1, 2, 3])
+    panel = Panel("score", (line,), references={"a": 1, "b": 2}, x_names=names)
     svg = as_svg(panel)
     texts = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
     assert [text for text in texts if text in names][:3] == ["0", "4", "all"]
