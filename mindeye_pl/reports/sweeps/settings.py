@@ -45,6 +45,7 @@ WORDS = {
 }
 VALUES = {
     (ABLATION, "none"): "whole model",
+    (DIMENSIONS, "1"): "1 dimension",
     (DIMENSIONS, "null"): "all dimensions",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",

@@ -212,6 +212,7 @@ def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
         ("model", "mindeye1", "MindEye1"),
         ("pretrain.subjects", "[2]", "pretrained on [2]"),
         ("generator.mappers", "trained", "mappers trained too"),
+        ("bottleneck.dimensions", "1", "1 dimension"),
         ("bottleneck.dimensions", "4", "4 dimensions"),
         ("bottleneck.dimensions", "null", "all dimensions"),
         ("objective.contrastive", "False", "without contrastive loss"),
