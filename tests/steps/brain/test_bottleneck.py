@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from mindeye_pl.config import compose_config
 from mindeye_pl.data.layout.betas import read_betas
 from mindeye_pl.engine.run import Run
+from mindeye_pl.engine.settings import declare
 from mindeye_pl.nn.diffusion.seeds import image_seed
 from mindeye_pl.steps.brain.bottleneck import DIRECTIONS, FIT_BOTTLENECK
 from mindeye_pl.steps.brain.finetune import FINETUNE
@@ -51,7 +52,7 @@ def test_without_a_dimension_every_image_has_the_same_code(cli: CommandLine, fin
     config = compose_config([*COMMAND, f"paths.outputs={cli.outputs}"])
     model = Run(config).open(Trained()).load(config.simulation.voxel_counts[1])
     with torch.no_grad():
-        tokens = model.backbone(mean[None])[0].expand(len(made["stimulus_ids"]), -1, -1)  # type: ignore[operator]
+        tokens = model.backbone(mean[None])[0].expand(len(made["stimulus_ids"]), -1, -1)
     seeds = [image_seed(config.seed, id_) for id_ in made["stimulus_ids"].tolist()]
     drawn = model.sample_tokens(tokens, seeds, samples=config.reconstruct.get("prior_samples") or 1)
     torch.testing.assert_close(made["backbone_tokens"].float(), tokens, atol=2e-3, rtol=2e-3)
@@ -78,7 +79,8 @@ def test_directions_are_of_the_training_images_alone(cli: CommandLine, finished:
     config = compose_config([*COMMAND, f"paths.outputs={cli.outputs}"])
     run = Run(config)
     inputs = run.inputs(FIT_BOTTLENECK)
-    data = subject_trials(inputs["data"], config, inputs["split"])
+    settings = declare(run.resolved, (*FIT_BOTTLENECK.keys, *FIT_BOTTLENECK.runtime_keys))
+    data = subject_trials(inputs["data"], settings, inputs["split"])
     trials = data.train_trials[0]
     assert not set(trials.stimulus_ids) & set(data.test_set(1).stimulus_ids.tolist())
     betas = torch.from_numpy(read_betas(data.layout, 1, trials.beta_rows))
