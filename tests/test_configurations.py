@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from mindeye_pl.conf_files import conf_dir
 from mindeye_pl.config import compose_config, experiment_overrides
 from mindeye_pl.data.nsd import constants as nsd
+from mindeye_pl.steps.brain.bottleneck import FIT_BOTTLENECK
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.training.build import build_model, empty_model, parameter_counts
 from mindeye_pl.training.trained_weights import choose_trained_weights, trained_counts
@@ -142,6 +143,12 @@ def test_weights_that_learn_at_paper_scale(adaptation: str, learning: dict[str, 
     counts = trained_counts(model)
     assert learning.items() <= counts.items()
     assert (len(counts) > 1) == (adaptation == "mindeye2")
+
+
+def test_a_bottleneck_at_paper_scale() -> None:
+    config = resolved("+experiment=sweeps/bottleneck", "scale=paper", "data=nsd", "bottleneck.dimensions=0")
+    FIT_BOTTLENECK.check(config)
+    assert (config.bottleneck.dimensions, config.sweep.over) == (0, "bottleneck.dimensions")
 
 
 def test_small_scale_is_the_lighter_published_model() -> None:

@@ -3,6 +3,7 @@
 from mindeye_pl.engine.step import Step
 from mindeye_pl.steps.baselines.images import BASELINES, DRAW_IN_CONTEXT
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
+from mindeye_pl.steps.brain.bottleneck import FIT_BOTTLENECK
 from mindeye_pl.steps.brain.closed_form import CLOSED_FORM
 from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.finetune import FINETUNE
@@ -38,7 +39,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
 _BRAIN = (
     *(CLUSTER_VOXELS, PRETRAIN, EPISODES, CLOSED_FORM, PLACE_VOXELS, SYNTHESISE_TRIALS),
-    *(FINETUNE, FINETUNE_GENERATOR, RECONSTRUCT),
+    *(FINETUNE, FIT_BOTTLENECK, FINETUNE_GENERATOR, RECONSTRUCT),
 )
 _IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, DRAW_IN_CONTEXT, EVALUATE_IN_CONTEXT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)

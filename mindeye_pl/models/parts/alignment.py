@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mindeye_pl.models.parts.part import Part
 from mindeye_pl.nn.brain.alignment import AlignmentNetwork
+from mindeye_pl.nn.brain.bottleneck import Bottleneck
 from mindeye_pl.types import NonNegativeFloat, PartLoss, PublishedOrCorrected
 
 
@@ -21,6 +22,7 @@ class FunctionalAlignment(Part):
 
     Attributes:
         distillation: weight of `compute_loss`.
+        bottleneck: projection of the aligned vectors in an evaluation; None, as in training, for none.
     """
 
     network: AlignmentNetwork
@@ -36,6 +38,7 @@ class FunctionalAlignment(Part):
     ):
         super().__init__(network, weight_decay=weight_decay, gain_decay=gain_decay)
         self.bias_decay = bias_decay
+        self.bottleneck: Bottleneck | None = None
 
     def decays(self, name: str) -> bool:
         """Return true if the optimiser decays the parameter of this name, biases included under `bias_decay`."""
@@ -43,7 +46,8 @@ class FunctionalAlignment(Part):
 
     def forward(self, voxels: Tensor, subject_index: int) -> Tensor:
         """Align one subject's voxels. Shape: `(B, V)` -> `(B, h)`."""
-        return self.network(voxels, subject_index)
+        aligned = self.network(voxels, subject_index)
+        return aligned if self.bottleneck is None else self.bottleneck(aligned)
 
     def compute_loss(self, aligned: Tensor, shared: Tensor) -> PartLoss:
         """Return the mean cosine distance of aligned trials from the shared vectors of their images, `(B, h)` each.

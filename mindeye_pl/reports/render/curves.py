@@ -1,8 +1,9 @@
-"""Line charts with interval bands: training histories, and scores against the amount of data."""
+"""Line charts with interval bands: training histories, and scores against a swept parameter."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from mindeye_pl.reports.render.figures import INK, legend_above
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 #: Maximum number of points that are marked individually, with interval bars instead of a band.
 MAX_MARKED_POINTS = 8
+
+#: Dashes of the reference lines, in points on and off.
+_DASHES = ((3, 3), (1, 2), (6, 2), (6, 2, 1, 2))
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Panel:
         references: dashed horizontal lines by name, for example chance.
         is_percent: values are fractions, drawn in percent from zero.
         log_x: logarithmic horizontal axis with a tick at each point, for example for hours of data.
+        x_names: names of the points 0, 1, ... of the horizontal axis; empty for an axis of numbers.
     """
 
     title: str
@@ -47,6 +52,7 @@ class Panel:
     references: Mapping[str, float] = field(default_factory=dict)
     is_percent: bool = False
     log_x: bool = False
+    x_names: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[float, float]:
@@ -58,15 +64,16 @@ class Panel:
         lines = [f"{series.name} from {self._point(series, 0)} to {self._point(series, -1)}" for series in self.series]
         lines += [f"{name} at {self._number(value)}" for name, value in self.references.items()]
         last = max(series.x[-1] for series in self.series)
-        return f"{self.title}, to {self.x_label} {last:g}: {'; '.join(lines)}."
+        end = self.x_names[int(last)] if self.x_names else f"{last:g}"
+        return f"{self.title}, to {self.x_label} {end}: {'; '.join(lines)}."
 
     def draw_on(self, figure: "Figure") -> None:
         """Draw the chart on an empty figure."""
         axes = figure.subplots()
         for series in self.series:
             _draw_series(axes, series)
-        for name, value in self.references.items():
-            axes.axhline(value, color=INK, linewidth=1, linestyle=(0, (3, 3)), label=name)
+        for (name, value), dashes in zip(self.references.items(), cycle(_DASHES)):
+            axes.axhline(value, color=INK, linewidth=1, linestyle=(0, dashes), label=name)
         axes.set_xlabel(self.x_label)
         self._scale_y(axes)
         self._scale_x(axes)
@@ -116,6 +123,9 @@ class Panel:
         marked = any(len(series.x) <= MAX_MARKED_POINTS and series.low is not None for series in self.series)
         margin = 1.0 if last == first else (last - first) * 0.04 * marked  # keeps interval bars off the edge
         axes.set_xlim(first - margin, last + margin)
+        if self.x_names:
+            axes.set_xticks(range(len(self.x_names)), self.x_names)
+            return
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -1,4 +1,4 @@
-"""Findings of a sweep: paired differences, curves over hours, and a sentence for each question.
+"""Findings of a sweep: paired differences, and a sentence for each question.
 
 Legend: H amounts of data, K seeds, n test images.
 """
@@ -13,7 +13,6 @@ from mindeye_pl.metrics.statistics.data_worth import DataWorth, data_worth, form
 from mindeye_pl.metrics.statistics.differences import Difference, difference_over_images, difference_over_seeds
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS
-from mindeye_pl.reports.render.curves import Panel, Series
 from mindeye_pl.reports.render.table import Column, Row
 from mindeye_pl.reports.sweeps.baselines import of_same_data
 from mindeye_pl.reports.sweeps.jobs import Job
@@ -111,47 +110,6 @@ def covered_by_interval(num_seeds: int) -> str:
     """Return the seeds of an interval in words; with fewer than `MIN_SEEDS` of them it is not for other seeds."""
     seeds = f"{num_seeds} seed" + ("s" if num_seeds > 1 else "")
     return seeds if num_seeds >= MIN_SEEDS else f"{seeds}, interval over images alone"
-
-
-def curves(cells: Sequence[Cell], columns: Sequence[Column]) -> list[Panel]:
-    """Return one chart for each score against the hours of data, a line for each other setting; none for one amount.
-
-    The cells are the models' and, behind them, those of their baselines.
-    """
-    lines: dict[str, list[Cell]] = {}
-    for cell in by_hours(cells):
-        lines.setdefault(cell.name_without_hours, []).append(cell)
-    panels = []
-    for column in columns:
-        series = [_series(name, members, column.score) for name, members in lines.items()]
-        drawn = tuple(line for line in series if line.x)
-        chances = {score.chance for cell in cells if (score := cell.score(column.score)) is not None}
-        chance = chances.pop() if len(chances) == 1 else None
-        if any(len(line.x) > 1 for line in drawn):
-            panels.append(
-                Panel(
-                    column.title,
-                    drawn,
-                    x_label="hours of the subject's data",
-                    references={} if chance is None else {"chance": chance},
-                    is_percent=column.form == "percent",
-                    log_x=True,
-                )
-            )
-    return panels
-
-
-def _series(name: str, cells: Sequence[Cell], metric: str) -> Series:
-    """Return the line of some cells, with bars from the lowest to the highest seed."""
-    x, y, low, high = [], [], [], []
-    for cell in cells:
-        values = [scores.scores[metric].value for scores in cell.by_seed.values() if metric in scores.scores]
-        if values and cell.hours is not None:
-            x.append(cell.hours)
-            y.append(float(np.mean(values)))
-            low.append(min(values))
-            high.append(max(values))
-    return Series(name, x, y, low, high)
 
 
 def sentences(cells: Sequence[Cell], key: str, baseline: str, column: Column) -> list[str]:

@@ -1,4 +1,4 @@
-"""The report of a sweep: images, one table, paired differences, the curve over hours, costs, and a sentence."""
+"""The report of a sweep: images, one table, paired differences, curves, costs, and a sentence."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,8 @@ from mindeye_pl.reports.render.table import (
 )
 from mindeye_pl.reports.sweeps.baselines import baseline_cells
 from mindeye_pl.reports.sweeps.choice import choose
-from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, curves, sentences
+from mindeye_pl.reports.sweeps.curves import BARS, curves, title_of
+from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, sentences
 from mindeye_pl.reports.sweeps.images import images_section
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
 from mindeye_pl.reports.sweeps.settings import ABLATION, Cell, cells_of, manifest_of
@@ -52,6 +53,7 @@ SHARED_STEPS = (
         "prepare_nsd",
         "pretrain",
         "fit_encoder",
+        "fit_bottleneck",
         RIDGE_TOKENS.name,
         RIDGE_NOISE_FREE.name,
     ),
@@ -102,6 +104,7 @@ def _report_data(
     columns = _columns(cells, list(sweep.columns))
     scores = [column.score for column in columns]
     baselines = baseline_cells(cells)
+    panels = curves([*cells, *baselines], columns, sweep.over)
     key, baseline = compared(jobs, cells, sweep.compare, sweep.baseline)
     differences, findings = [], []
     if key is not None:
@@ -123,8 +126,7 @@ def _report_data(
     tables += [Results("Paired differences", differences, unlimited, note)] if differences else []
     tables += [Results(AGAINST_BASELINES, beside, unlimited, note)] if beside else []
     about_an_hour = [sentence for sentence in findings if " at 1 h" in sentence]
-    bars = "Bars: from the lowest to the highest seed."
-    charts = charts_section("Scores against hours", curves([*cells, *baselines], columns), " ".join([*findings, bars]))
+    charts = charts_section(title_of(sweep.over), panels, " ".join([*findings, BARS]))
     data = ReportData(
         title=config.hydra.runtime.choices.get("experiment") or "adhoc",
         summary=next(iter([*about_an_hour, *findings]), f"{len(jobs)} jobs."),

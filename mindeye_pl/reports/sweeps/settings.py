@@ -23,6 +23,7 @@ from mindeye_pl.store.manifest import read_manifest
 from mindeye_pl.store.own_files import read_json
 
 SEED, HOURS, START, ABLATION = "seed", "data.num_sessions", "finetune.start", "ablation"
+DIMENSIONS = "bottleneck.dimensions"
 
 #: Steps whose cost is a cell's own; earlier steps are shared with other cells.
 OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
@@ -33,6 +34,7 @@ WORDS = {
     START: "{}",
     "data.subject": "subject {}",
     "finetune.max_steps": "{} steps",
+    DIMENSIONS: "{} dimensions",
     "data.split": "split {}",
     "pretrain.subjects": "pretrained on {}",
     "scale.hidden_dim": "hidden {}",
@@ -43,6 +45,8 @@ WORDS = {
 }
 VALUES = {
     (ABLATION, "none"): "whole model",
+    (DIMENSIONS, "1"): "1 dimension",
+    (DIMENSIONS, "null"): "all dimensions",
     ("model", "mindeye1"): "MindEye1",
     ("model", "mindeye2"): "MindEye2",
     ("model", "mind_reader"): "Mind Reader",
@@ -121,10 +125,9 @@ class Cell:
         """The swept parameters in words."""
         return self.name_of(self.settings)
 
-    @property
-    def name_without_hours(self) -> str:
-        """The swept parameters except the amount of data in words."""
-        return self.name_of(self.without_hours)
+    def name_without(self, key: str) -> str:
+        """Return the swept parameters except one in words."""
+        return self.name_of({name: value for name, value in self.settings.items() if name != key})
 
     def name_of(self, settings: Mapping[str, str]) -> str:
         """Return some of its settings in words, with the baseline's name."""

@@ -20,6 +20,7 @@ class Config(Settings):
     voxel_clusters: run.VoxelClusters = key("functional clusters of voxels.")
     evaluate: run.Evaluate = key("results of others that are scored.")
     reconstruct: run.Reconstruct = key("reconstruction of the test images.")
+    bottleneck: run.Bottleneck = key("dimensions of the brain's code in an evaluation.")
     retrieve: run.Retrieve = key("retrieval from a large gallery.")
     model: Component = key("composition of the parts.")
     optimizer: Component = key("optimiser.")

@@ -169,6 +169,14 @@ class Reconstruct(Settings):
     prior_samples: PositiveInt | None = optional("samples of the diffusion prior that are averaged; 1 as published.")
 
 
+class Bottleneck(Settings):
+    """Bottleneck between alignment and backbone in evaluate, reconstruct and retrieve (docs/evaluate.md)."""
+
+    dimensions: NonNegativeInt | None = key(
+        "principal directions of the aligned vectors that are kept; 0: their mean alone; null: no bottleneck."
+    )
+
+
 class Retrieve(Settings):
     """Retrieval from a large gallery, of `pipeline=retrieve` (docs/retrieval.md)."""
 
@@ -198,6 +206,7 @@ class Sweep(Settings):
     """Report of a multirun."""
 
     metric: str = key("score of the curve and of the finding.")
+    over: str = key("swept parameter along the horizontal axis of the curves.")
     agent_metric: str = key("score that W&B's agent gets.")
     columns: Annotated[list[str], MinLen(1)] = key("scores of the table; the terminal shows three.")
     compare: str | None = key("parameter whose values are compared; null for the last one that is swept.")

@@ -29,11 +29,11 @@ from mindeye_pl.models.image_refiner import CaptionedImages
 from mindeye_pl.models.neighbour_tokens import NeighbourTokens
 from mindeye_pl.models.reconstructor import BrainQuery, Reconstructor
 from mindeye_pl.nn.diffusion.captioner import Captioner
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.image_record import log_reconstructions
 from mindeye_pl.steps.brain.known_images import KnownImages
 from mindeye_pl.steps.brain.predictions import predict_retrieval
 from mindeye_pl.steps.brain.reconstructor import Drawing, build_reconstructor, check_drawing
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.stopping import ctrl_c
@@ -51,7 +51,7 @@ NEIGHBOURS = "neighbours.safetensors"
 _REFINED_FROM = ("stimulus_ids", "images", "blurry_images")
 
 
-class Reconstruct(ModelStep):
+class Reconstruct(EvaluationStep):
     """Reconstructs the test images of `data.subject`."""
 
     name = "reconstruct"
@@ -76,7 +76,7 @@ class Reconstruct(ModelStep):
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, and the image models."""
         known = {"known": KnownImages()} if config.reconstruct.neighbours.weight else {}
-        return {"data": test_data(config), "split": Split(), "model": Trained(), "drawing": Drawing(), **known}
+        return {"data": test_data(config), "split": Split(), "model": Evaluated(), "drawing": Drawing(), **known}
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Draw and caption every test image; then, without these models in memory, refine the images."""

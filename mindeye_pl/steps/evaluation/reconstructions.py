@@ -25,9 +25,9 @@ from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, is_hit_rate, sc
 from mindeye_pl.schema.nodes.reports import IN_CONTEXT_UNCLIP, RIDGE_BLUR_UNCLIP, RIDGE_LATENTS, RIDGE_UNCLIP, Baseline
 from mindeye_pl.steps.baselines.images import baseline_steps, read_images
 from mindeye_pl.steps.baselines.ridge import describe_choices, read_choices
+from mindeye_pl.steps.brain.bottleneck import EvaluationStep
 from mindeye_pl.steps.brain.reconstruct import read_reconstructions
 from mindeye_pl.steps.brain.reconstructor import unclip_input
-from mindeye_pl.steps.brain.trained_model import ModelStep
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation import image_sets
 from mindeye_pl.steps.evaluation.brain_scores import (
@@ -105,7 +105,7 @@ LINES: dict[str, tuple[str, Kind, str]] = {
 }
 
 
-class EvaluateReconstructions(ModelStep):
+class EvaluateReconstructions(EvaluationStep):
     """Scores reconstructions by the metrics of a protocol."""
 
     name = "evaluate_reconstructions"

@@ -20,8 +20,8 @@ from mindeye_pl.metrics.effective_rank import effective_rank
 from mindeye_pl.metrics.retrieval import retrieval_per_image, retrieval_scores, shuffled_scores
 from mindeye_pl.metrics.statistics.score import COLUMNS, SCORES, Score, score_summary, score_table
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS, RidgePrediction, describe_choices
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.predictions import predict_averaged, predict_retrieval
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
 from mindeye_pl.steps.inputs.splits import Split, test_data
@@ -40,7 +40,7 @@ CAPTIONS = "captions"
 REPETITIONS = tuple(f"repetitions_{count}" for count in (1, 2, 3))
 
 
-class Evaluate(ModelStep):
+class Evaluate(EvaluationStep):
     """Scores retrieval in both directions."""
 
     name = "evaluate"
@@ -51,7 +51,7 @@ class Evaluate(ModelStep):
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the test set, the trained model, the target tokens and those by ridge regression."""
-        data, made = test_data(config), {"model": Trained(), "ridge": Made(RIDGE_TOKENS), "test_set": TestSetLog()}
+        data, made = test_data(config), {"model": Evaluated(), "ridge": Made(RIDGE_TOKENS), "test_set": TestSetLog()}
         if data.is_simulated(config):
             made["ceiling"] = Made(RIDGE_NOISE_FREE)
         return {"data": data, "split": Split(), "targets": Targets(), **made}

@@ -24,8 +24,8 @@ from mindeye_pl.metrics.images import derangement
 from mindeye_pl.metrics.retrieval import cosine_similarity, gallery_recall_scores
 from mindeye_pl.metrics.statistics.score import COLUMNS, score_summary, score_table
 from mindeye_pl.schema.nodes.run import SKIP
+from mindeye_pl.steps.brain.bottleneck import Evaluated, EvaluationStep
 from mindeye_pl.steps.brain.predictions import predict_retrieval
-from mindeye_pl.steps.brain.trained_model import ModelStep, Trained
 from mindeye_pl.steps.brain.trials import TEST_RUNTIME, TEST_TRIALS, subject_trials
 from mindeye_pl.steps.evaluation.retrieval import SHUFFLED
 from mindeye_pl.steps.evaluation.test_set_log import TestSetLog
@@ -63,7 +63,7 @@ class ReadBrains(Input):
 
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the data and the trained model."""
-        return {"data": test_data(config), "split": Split(), "model": Trained()}
+        return {"data": test_data(config), "split": Split(), "model": Evaluated()}
 
     def fingerprint(self, config: DictConfig) -> str:
         """Return the fingerprint of the test set's settings."""
@@ -78,7 +78,7 @@ class ReadBrains(Input):
         return brains, predict_retrieval(model, brains, brains.weights)
 
 
-class Retrieve(ModelStep):
+class Retrieve(EvaluationStep):
     """Searches the gallery for the images that the brains of the test set saw."""
 
     name = "retrieve"

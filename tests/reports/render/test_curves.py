@@ -105,6 +105,16 @@ def test_terms_of_different_size_use_a_log_axis() -> None:
     assert {"0", "100", "200"} <= ticks(0.0)
 
 
+def test_a_horizontal_axis_of_names_has_each_of_them() -> None:
+    names, line = ("0", "4", "all"), Series("model", [0, 1, 2], [1, 2, 3])
+    panel = Panel("score", (line,), references={"a": 1, "b": 2}, x_names=names)
+    svg = as_svg(panel)
+    texts = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    assert [text for text in texts if text in names][:3] == ["0", "4", "all"]
+    assert len(set(re.findall(r'stroke-dasharray[=:] ?"?([\d., ]+)', svg))) >= 2, "reference lines differ"
+    assert "to epoch all" in panel.describe()
+
+
 def test_panel_description() -> None:
     retrieval = training_panels(history())[2]
     assert retrieval.describe() == (

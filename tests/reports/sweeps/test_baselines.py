@@ -11,7 +11,8 @@ from mindeye_pl.config import compose_config
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS
 from mindeye_pl.reports.sweeps.baselines import baseline_cells, of_same_data
-from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, curves
+from mindeye_pl.reports.sweeps.curves import curves
+from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.reports.sweeps.settings import cells_of, pairs
 

@@ -13,7 +13,8 @@ from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.metrics.statistics.score import Score
 from mindeye_pl.metrics.statistics.seeds import interval_over_seeds
 from mindeye_pl.reports.render.table import COLUMNS
-from mindeye_pl.reports.sweeps.findings import compare, compared, curves, sentences
+from mindeye_pl.reports.sweeps.curves import curves
+from mindeye_pl.reports.sweeps.findings import compare, compared, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs, recorded
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of, common_seeds, in_words, pairs, swept_keys
 from mindeye_pl.store.manifest import write_manifest
@@ -181,6 +182,23 @@ def test_curves_have_a_line_for_each_start_and_bars_over_seeds(jobs: list[Job]) 
     assert (panel.series[0].low[0], panel.series[0].high[0]) == (min(values), max(values))  # type: ignore[index]
 
 
+def test_curves_along_another_parameter_have_a_name_for_each_value(tmp_path: Path) -> None:
+    """Values stand in the order of the sweep, and cells that lack the parameter are dashed lines."""
+    each = np.linspace(0.2, 0.6, NUM_IMAGES)
+    values = ("0", "16", "4", "null")
+    made = [write_job(tmp_path, i, each + i / 10, bottleneck__dimensions=value) for i, value in enumerate(values)]
+    cells = cells_of(made)
+    ridge = Cell({}, cells[1].jobs, "ridge")
+    (panel,) = curves([*cells, ridge], [RETRIEVAL], "bottleneck.dimensions")
+    (line,) = panel.series
+    assert (list(line.x), panel.x_names, panel.log_x) == ([0, 1, 2, 3], ("0", "16", "4", "all"), False)
+    assert list(line.y) == pytest.approx([0.4, 0.5, 0.6, 0.7])
+    assert (line.low, line.high) == ([0.1] * 4, [0.2] * 4), "one seed has the interval over images"
+    assert panel.references == pytest.approx({"chance": 0.01, "ridge": 0.5})
+    assert panel.describe().startswith(f"{RETRIEVAL.title}, to dimensions of the brain's code all: model from 40.0%")
+    assert curves(cells, [RETRIEVAL]) == [], "no hours are swept"
+
+
 def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
     assert curves(cells_of([job for job in jobs if job.settings()["data.num_sessions"] == "1"]), [RETRIEVAL]) == []
 
@@ -194,6 +212,9 @@ def test_one_amount_of_data_has_no_curve(jobs: list[Job]) -> None:
         ("model", "mindeye1", "MindEye1"),
         ("pretrain.subjects", "[2]", "pretrained on [2]"),
         ("generator.mappers", "trained", "mappers trained too"),
+        ("bottleneck.dimensions", "1", "1 dimension"),
+        ("bottleneck.dimensions", "4", "4 dimensions"),
+        ("bottleneck.dimensions", "null", "all dimensions"),
         ("objective.contrastive", "False", "without contrastive loss"),
         ("optimizer.lr", "1e-3", "optimizer.lr=1e-3"),
     ],
