@@ -138,8 +138,14 @@ def carried_maps(
         axes = FeatureAxes.fit(features(ids[:: -(-len(ids) // _MAX_AXES_IMAGES)]), wanted.prior_axes)
         known = ((subject, mean_responses(data, subject)) for subject in data.subjects)
         correspondence = Tuning(axes, features, known)
-    weights = {subject: model.voxel_weights(index) for index, subject in enumerate(data.subjects)}
-    return None if correspondence is None else CarriedMaps(weights, correspondence, wanted.prior_neighbours)
+    if correspondence is None:
+        return None
+    weights = {}
+    for index, subject in enumerate(data.subjects):
+        of_subject = model.voxel_weights(index)
+        assert of_subject is not None, "the alignment is linear"
+        weights[subject] = of_subject
+    return CarriedMaps(weights, correspondence, wanted.prior_neighbours)
 
 
 def position_inputs(config: DictConfig, subjects: list[int]) -> dict[str, Input]:
