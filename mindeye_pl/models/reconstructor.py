@@ -161,13 +161,11 @@ class Reconstructor(LightningModule):
 
     def _tokens(self, backbone: Tensor, seeds: Sequence[int], neighbours: Tensor | None) -> Tensor:
         """Return the tokens `(B, S, D)` that images are drawn from."""
-        share = self.neighbour_weight
-        prior = 0.0 if share == 1 else self.model.sample_tokens(backbone, seeds, samples=self.prior_samples)
-        if share:
-            assert neighbours is not None
-            return (1 - share) * prior + share * neighbours.to(backbone)
-        assert isinstance(prior, Tensor)
-        return prior
+        share, near = self.neighbour_weight, None if neighbours is None else neighbours.to(backbone)
+        if share == 1 and near is not None:
+            return near
+        prior = self.model.sample_tokens(backbone, seeds, samples=self.prior_samples)
+        return prior if near is None else (1 - share) * prior + share * near
 
     def _similarity(self, images: Tensor, retrieval: Tensor) -> Tensor:
         """Return the cosine similarity `(B,)` of the images' flattened target tokens and retrieval embeddings."""
