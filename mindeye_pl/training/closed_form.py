@@ -11,6 +11,8 @@ Legend: N images, n trials, F features of an image, V voxels, h hidden width.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
@@ -107,7 +109,7 @@ class ClosedFormAlignment:
             stimulus_ids: `(n,)`, the image of each trial.
             vectors: `(N, h)` of the images in ascending order.
             penalties: candidates, positive.
-            gains: candidates, factors on the deviation from the mean vector; the rest is chosen with the middle one.
+            gains: candidates, factors on the deviation from the mean vector, chosen in turn with penalty and scale.
             score: of held-out predictions `(N, h)`, larger is better.
             prior: returns the map `(h, V)` that the penalty pulls towards, from the trials of a mask `(n,)`; None for
                 zero. Where it depends on the trials, the map of all of them would give away their images.
@@ -119,6 +121,7 @@ class ClosedFormAlignment:
         mean = targets.mean(0)  # (h,)
         folds = [] if prior is None else list(_without_each_fold(prior, stimulus_ids))
 
+        @cache
         def held_out(penalty: float) -> tuple[Tensor, Tensor]:
             """Return predictions without a prior, less the mean, and what the prior adds to them: `(N, h)` each."""
             added = torch.zeros_like(targets)
@@ -126,19 +129,25 @@ class ClosedFormAlignment:
                 added[fold::_FOLDS] = decomposition.prior_residuals(penalty, found.T.to(targets))[fold::_FOLDS]
             return targets - decomposition.residuals(penalty) @ targets - mean, added
 
-        # The best gain depends little on the rest, and a grid of all three would take several times as long.
-        usual, scores = sorted(gains)[len(gains) // 2], dict[tuple[float, float], float]()
-        for penalty in penalties:
+        @cache
+        def score_of(penalty: float, scale: float, gain: float) -> float:
             deviation, added = held_out(penalty)
-            for scale in prior_scales if folds else (0.0,):
-                scores[penalty, scale] = score(mean + usual * (deviation + scale * added))
-        penalty, scale = max(scores, key=scores.__getitem__)
-        deviation, added = held_out(penalty)
-        by_gain = {gain: score(mean + gain * (deviation + scale * added)) for gain in gains}
-        gain = max(by_gain, key=by_gain.__getitem__)
+            return score(mean + gain * (deviation + scale * added))
+
+        # The best gain depends little on the rest: in turn, until nothing changes, not a grid of all three.
+        before, gain = None, sorted(gains)[len(gains) // 2]
+        while gain != before:
+            before, scales = gain, prior_scales if folds else (0.0,)
+            penalty, scale = max(product(penalties, scales), key=lambda pair: score_of(*pair, before))
+            gain = max(gains, key=lambda each: score_of(penalty, scale, each))
         towards = None if prior is None else scale * prior(np.ones(len(betas), bool)).T.to(targets)
         weight, bias = decomposition.coefficients(targets, penalty, towards)
-        chosen = {"penalty": float(penalty), "gain": float(gain), "prior_scale": float(scale), "score": by_gain[gain]}
+        chosen = {
+            "penalty": float(penalty),
+            "gain": float(gain),
+            "prior_scale": float(scale),
+            "score": score_of(penalty, scale, gain),
+        }
         return cls(gain * weight.T.cpu(), (mean + gain * (bias - mean)).cpu(), chosen)
 
 

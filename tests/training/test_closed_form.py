@@ -46,7 +46,7 @@ def test_the_score_sees_predictions_without_any_trial_of_the_image() -> None:
         np.testing.assert_allclose(seen[0][image], left_out, atol=1e-4)
 
 
-def test_the_best_penalty_with_the_middle_gain_and_its_best_gain_are_taken() -> None:
+def test_no_other_penalty_and_no_other_gain_is_better() -> None:
     rng = np.random.default_rng(2)
     betas, vectors = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(20, 3)).astype(np.float32)
     spread = float(vectors.std())
@@ -56,10 +56,12 @@ def test_the_best_penalty_with_the_middle_gain_and_its_best_gain_are_taken() -> 
         how = {"penalties": penalties, "gains": gains, "score": score}
         return ClosedFormAlignment.fit(betas, np.arange(20), vectors, **how).choices
 
-    found = choices(PENALTIES, (4.0, 1.0, 2.0))
-    assert found["penalty"] == choices(PENALTIES, (2.0,))["penalty"]
-    of_each = [choices((found["penalty"],), (gain,)) for gain in (1.0, 2.0, 4.0)]
-    assert found == max(of_each, key=lambda each: each["score"])
+    gains = (4.0, 1.0, 2.0)
+    found = choices(PENALTIES, gains)
+    others = [choices((penalty,), (found["gain"],)) for penalty in PENALTIES]
+    others += [choices((found["penalty"],), (gain,)) for gain in gains]
+    assert found["score"] == max(other["score"] for other in others)
+    assert found in others
 
 
 def test_a_planted_map_is_found() -> None:

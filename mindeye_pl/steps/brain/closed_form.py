@@ -37,6 +37,7 @@ class ClosedForm(Step):
         *("pretrain.subjects", "pretrain.num_sessions", *ALIGNMENT_KEYS),
     )
     runtime_keys = TRAINING_RUNTIME
+    version = 2  # the gain is chosen in turn with the rest
 
     def label(self, config: DictConfig) -> str:
         """Return subject, hours and seed."""

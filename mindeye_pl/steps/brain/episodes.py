@@ -43,6 +43,7 @@ class Episodes(Step):
         *("pretrain.subjects", "pretrain.num_sessions"),
     )
     runtime_keys = (*TRAINING_RUNTIME, *TRAINER_KEYS, "voxel_clusters.neighbours")
+    version = 2  # as that of the closed form
     by_all_ranks = True
 
     def label(self, config: DictConfig) -> str:
