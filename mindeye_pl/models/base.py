@@ -121,7 +121,8 @@ class BrainDecoder(Shareable, LightningModule):
     def freeze_all_but(self, trainable: str | Sequence[str]) -> None:
         """Freeze all parts but the named ones, or none for "all"; raises a `UserError` for an unknown part.
 
-        "per_subject" freezes all parameters that subjects share. Frozen parts run without dropout.
+        "per_subject" freezes all parameters that subjects share. Frozen parts run without dropout. A part that this
+        system has without, as `low_level` None, may be named beside others.
         """
         parts = self.parts()
         if trainable == PER_SUBJECT:
@@ -130,9 +131,10 @@ class BrainDecoder(Shareable, LightningModule):
                 parameter.requires_grad_(name.startswith(own))
             return
         names = list(parts) if trainable == "all" else [trainable] if isinstance(trainable, str) else trainable
-        if unknown := [name for name in names if name not in parts]:
+        unknown = [name for name in names if name not in parts and getattr(self, name, "") is not None]
+        if unknown or not parts.keys() & set(names):
             expected = f"all, {PER_SUBJECT}, or some of {list(parts)}"
-            raise UserError("finetune.trainable names no part", got=unknown[0], expected=expected)
+            raise UserError("finetune.trainable names no part", got=(unknown or names)[0], expected=expected)
         for name, part in parts.items():
             part.let_learn(name in names)
 

@@ -164,6 +164,16 @@ def test_only_the_trainable_parts_learn(trainable: str | list[str], tmp_path: ob
 def test_an_unknown_part_is_refused() -> None:
     with pytest.raises(UserError, match=r"cortex.*alignment"):
         system().freeze_all_but("cortex")
+    with pytest.raises(UserError, match=r"low_level.*alignment"):
+        system().freeze_all_but(["low_level"])
+
+
+def test_a_part_that_the_system_has_without_may_be_named_beside_others() -> None:
+    both, one = system(), system()
+    both.freeze_all_but(["alignment", "low_level"])
+    one.freeze_all_but("alignment")
+    learning = [[name for name, p in model.named_parameters() if p.requires_grad] for model in (both, one)]
+    assert learning[0] == learning[1] != []
 
 
 def test_training_lowers_the_loss_also_in_bf16(tmp_path: object) -> None:
