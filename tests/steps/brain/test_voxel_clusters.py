@@ -100,7 +100,8 @@ def test_random_embeddings_start_as_in_a_pretraining(cli: CommandLine) -> None:
 
 
 def test_a_resumed_training_ends_in_the_same_weights(cli: CommandLine) -> None:
-    more = ("finetune.start=scratch", "finetune.trainable=all", "alignment.network.voxel_dropout=0.5")
+    more = ("finetune.start=scratch", "finetune.alignment.start=random")
+    more += ("finetune.trainable=all", "alignment.network.voxel_dropout=0.5")
     where = {"step": "finetune", "file": "model.safetensors", "stops": (1,), "epochs": 2}
     cli.ends_in_the_same_weights(*COMMAND, *more, "pipeline.steps=[finetune]", **where)
 
