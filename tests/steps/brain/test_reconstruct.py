@@ -276,6 +276,7 @@ def test_images_from_the_tokens_of_known_images(cli: CommandLine, finished: Path
     near, drawn = read_tensors(folder / NEIGHBOURS)["tokens"], read_reconstructions(folder)
     torch.testing.assert_close(drawn["prior_tokens"], near, atol=2e-3, rtol=1e-3)
     decoder = mindeye_pl.load(max((cli.outputs / "runs").rglob(".hydra")).parent, images=False)
+    assert not set(drawn["stimulus_ids"].tolist()) & set(decoder.reconstructor.neighbours.ids.tolist())
     torch.testing.assert_close(
         decoder.reconstructor.neighbours(drawn["retrieval"].float()), near.float(), atol=2e-2, rtol=1e-2
     )
