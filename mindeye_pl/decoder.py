@@ -4,7 +4,7 @@ Legend: n images, R responses to each, V voxels, S tokens, D token width, m of a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,12 +213,14 @@ def load(source: str | Path, *, images: bool = True, seed: int = 0, modules: Seq
     model = build_model(config, voxel_counts(config, weights))
     load_weights(model, weights, folder / WEIGHTS)
     drawing = Drawing()
-    inputs = [part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae")]
+    inputs = [
+        part for name, part in drawing.parts(config).items() if images or name in ("embedder", "vae", "linear_blur")
+    ]
     if missing := [line for part in inputs for line in part.missing(config)]:
         raise UserError(f"{path} lacks " + "; ".join(missing))
     models: ImageModels = run.open(drawing)
     if not images or config.get("unclip") is None:
-        models = ImageModels(vae=models.vae, embedder=models.embedder)
+        models = replace(models, unclip=None, generator=None, captioner=None, refiner=None)
     assert models.embedder is not None
     embedder = models.embedder.load()
     wanted = config.reconstruct

@@ -26,6 +26,9 @@ CUT = [
 MINDEYE2 = ["scale=small", "low_level=vae_blur", "maps=convnext", "refine=sdxl_img2img"]
 REFINER_CUT = ["+refine.network.image_size=256"]  # 12 steps, two passes each, of 3.3 TFLOP at 768 pixels
 
+#: The best combination at one hour; its prior needs two subjects beside the one whose hour is aligned.
+ONE_HOUR = ["adaptation=one_hour", "simulation.subjects=[1,2,5]", "finetune.episodes.per_subject=1"]
+
 #: Networks of torch.hub under names without a checksum, which random weights do not have.
 HUB = ("alexnet", "inception_v3", "efficientnet_b1", "swav_resnet50", "fid_inception")
 SMALL = ("sd_vae", "convnext", "bigg_to_l", "git_large_coco", "gnet", "minilm", "clip_text_b32", "clip_text_l14")
@@ -98,6 +101,12 @@ def stages(weights: Path, work: Path) -> list[Stage]:
         Stage("embed and pretrain", [*mindeye2, "pipeline=pretrain"]),
         Stage("fine-tune, stopped", [*mindeye2, "pipeline.steps=[finetune]"], stop_at="step 2 of 4", code=143),
         Stage("fine-tune, resumed", [*mindeye2, "pipeline.steps=[finetune]"]),
+        Stage(
+            "fit one hour",
+            [*mindeye2, *ONE_HOUR, "refine=none", "pipeline.steps=[finetune,evaluate]"],
+            ("sd_vae", "convnext", "openclip_bigg"),
+            cut="one episode for each pretraining subject",
+        ),
         Stage("predict and retrieve", [*mindeye2, "pipeline.steps=[evaluate]"]),
         Stage(
             "reconstruct, caption and refine",

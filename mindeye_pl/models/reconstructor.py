@@ -16,6 +16,7 @@ from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.models.clock import Clock
 from mindeye_pl.models.image_refiner import CaptionedImages, ImageRefiner
 from mindeye_pl.models.neighbour_tokens import NeighbourTokens
+from mindeye_pl.nn.brain.linear_blur import LinearBlur
 from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.pixels import corrected_pixels
 from mindeye_pl.nn.diffusion.seeds import image_seed, stream_seed
@@ -59,6 +60,7 @@ class Reconstructor(LightningModule):
             (MindEye1, spec section 8.6); 16 as published for MindEye1, 1 keeps the only one.
         embedder: images to target tokens; required for more than one candidate.
         vae: decodes the latents of the model's low-level part to blurry images.
+        blur: makes blurry images of the voxels, in place of the low-level part.
         captioner: predicts captions from tokens.
         caption_length: token ids of a caption.
         refiner: refines images, given their captions; it needs a captioner.
@@ -76,6 +78,7 @@ class Reconstructor(LightningModule):
         candidates: int = 1,
         embedder: nn.Module | None = None,
         vae: "AutoencoderKL | None" = None,
+        blur: LinearBlur | None = None,
         captioner: Captioner | None = None,
         caption_length: int = 20,
         refiner: ImageRefiner | None = None,
@@ -83,7 +86,7 @@ class Reconstructor(LightningModule):
         super().__init__()
         self.model, self.prior_samples, self.neighbour_weight = model, prior_samples, neighbour_weight
         self.neighbours = neighbours
-        self.image_decoder, self.seed, self.vae = image_decoder, seed, vae
+        self.image_decoder, self.seed, self.vae, self.blur = image_decoder, seed, vae, blur
         self.candidates, self.embedder = candidates, embedder
         self.captioner, self.caption_length = captioner, caption_length
         self.refiner = refiner
@@ -95,7 +98,8 @@ class Reconstructor(LightningModule):
     def reconstruct(self, query: BrainQuery, clock: Clock) -> dict[str, Tensor]:
         """Return `stimulus_ids`, `retrieval`, `backbone_tokens`, `prior_tokens`, which may be mixed, and `images`.
 
-        A low-level part adds its `latents` and the `blurry_images` decoded from them; a captioner adds `caption_words`
+        A low-level part adds its `latents` and the `blurry_images` decoded from them, a linear map of the voxels
+        `blurry_images` alone; a captioner adds `caption_words`
         `(B, L)` of the prior tokens; several candidates add the index of the kept `candidate` and its
         `candidate_similarity` to the brain, `(B,)` each; a refiner adds `refined_images`. Images are `(B, 3, H, W)`
         float32 in [0, 1]. The outputs of an image's responses are averaged before the prior, as published.
@@ -105,7 +109,9 @@ class Reconstructor(LightningModule):
             outputs = self.model.predict(query.voxels.flatten(0, 1))
             backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
-        if outputs.latents is not None and self.vae is not None:
+        if self.blur is not None:
+            made["blurry_images"] = self.blur(torch.einsum("br,brv->bv", query.weights, query.voxels))
+        elif outputs.latents is not None and self.vae is not None:
             with clock("blurry image"):
                 made["latents"] = latents = self._averaged(outputs.latents.float(), query)
                 decoded = self.vae.decode(latents / self.vae.config["scaling_factor"]).sample

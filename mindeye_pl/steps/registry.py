@@ -11,6 +11,7 @@ from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.in_context.decode import DECODE_IN_CONTEXT
 from mindeye_pl.steps.brain.in_context.prior import FIT_VOXEL_PRIOR
 from mindeye_pl.steps.brain.in_context.transformer import PRETRAIN_VOXEL_TRANSFORMER
+from mindeye_pl.steps.brain.linear_blur import FIT_LINEAR_BLUR
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT
 from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS
@@ -39,7 +40,7 @@ from mindeye_pl.steps.inputs.simulate import SIMULATE
 _INPUTS = (SIMULATE, CONVERT_MINDEYE1, PREPARE_NSD, PREPARE_OWN, SCREEN_CAPTIONS)
 _BRAIN = (
     *(CLUSTER_VOXELS, PRETRAIN, EPISODES, CLOSED_FORM, PLACE_VOXELS, SYNTHESISE_TRIALS),
-    *(FINETUNE, FIT_BOTTLENECK, FINETUNE_GENERATOR, RECONSTRUCT),
+    *(FINETUNE, FIT_BOTTLENECK, FIT_LINEAR_BLUR, FINETUNE_GENERATOR, RECONSTRUCT),
 )
 _IN_CONTEXT = (FIT_VOXEL_PRIOR, PRETRAIN_VOXEL_TRANSFORMER, DECODE_IN_CONTEXT, DRAW_IN_CONTEXT, EVALUATE_IN_CONTEXT)
 _BASELINES = (RIDGE_TOKENS, RIDGE_NOISE_FREE, *BASELINES)

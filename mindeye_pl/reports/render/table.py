@@ -88,6 +88,11 @@ VALIDATION_COLUMNS = (
     Column("Validation loss", "validation_loss", "The loss on held-out images.", "number", False, limits=None),
 )
 
+COST_COLUMNS = (
+    Column("Trained parameters", "trained_parameters", "How many weights learn?", "integer", False, limits=None),
+    Column("Minutes", "minutes", "How long do the steps that fit the subject take?", "number", False, limits=None),
+)
+
 
 @dataclass(frozen=True)
 class Row:

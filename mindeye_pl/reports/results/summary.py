@@ -14,7 +14,7 @@ from mindeye_pl.decoder import finished_run
 from mindeye_pl.engine.run import order
 from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import SCORES, Score
-from mindeye_pl.reports.render.table import COLUMNS, IMAGE_COLUMNS, VALIDATION_COLUMNS, Column, Row
+from mindeye_pl.reports.render.table import COLUMNS, COST_COLUMNS, IMAGE_COLUMNS, VALIDATION_COLUMNS, Column, Row
 from mindeye_pl.reports.sweeps.baselines import baseline_cells
 from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, sentences
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
@@ -142,7 +142,7 @@ def _contents(job: Job) -> list[dict[str, Any]]:
 
 def _columns(jobs: Sequence[Job], cells: Sequence[Cell]) -> dict[str, Column]:
     """Return the column of every score: the project's, that of the evaluation's metric, or one by the score's name."""
-    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS, *VALIDATION_COLUMNS)}
+    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS, *VALIDATION_COLUMNS, *COST_COLUMNS)}
     metrics = [metric for job in jobs for content in _contents(job) for metric in content.get("metrics", ())]
     for metric in metrics:
         better = metric["higher_is_better"]

@@ -18,6 +18,7 @@ from mindeye_pl.reports.render.section import charts_section
 from mindeye_pl.reports.render.table import (
     BY_DIRECTION,
     COLUMNS,
+    COST_COLUMNS,
     IMAGE_COLUMNS,
     VALIDATION_COLUMNS,
     Column,
@@ -158,7 +159,7 @@ def _print(tables: Sequence[Results], findings: Sequence[str]) -> None:
 
 def _columns(cells: Sequence[Cell], wanted: Sequence[str]) -> list[Column]:
     """Return the columns of the scores that any job has, in the configured order."""
-    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS, *VALIDATION_COLUMNS)}
+    known = {column.score: column for column in (*COLUMNS, *IMAGE_COLUMNS, *VALIDATION_COLUMNS, *COST_COLUMNS)}
     there = {score.name: score for cell in cells for job in cell.by_seed.values() for score in job.scores.values()}
     known |= {
         name: Column(name, name, form="number", higher_is_better=score.higher_is_better, limits=None)

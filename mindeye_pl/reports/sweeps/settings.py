@@ -15,7 +15,7 @@ from mindeye_pl.metrics.statistics.intervals import interval_over_images
 from mindeye_pl.metrics.statistics.score import SCORES, Score
 from mindeye_pl.metrics.statistics.seeds import MIN_SEEDS, interval_over_seeds
 from mindeye_pl.reports.sweeps.jobs import Job
-from mindeye_pl.steps.brain.finetune import FINETUNE
+from mindeye_pl.steps.brain.finetune import FINETUNE, TRAINED_PARAMETERS
 from mindeye_pl.steps.brain.validation import read_kept_scores
 from mindeye_pl.steps.evaluation.reconstructions import EVALUATE_RECONSTRUCTIONS
 from mindeye_pl.steps.evaluation.retrieval import EVALUATE, MODEL
@@ -28,6 +28,16 @@ DIMENSIONS = "bottleneck.dimensions"
 #: Steps whose cost is a cell's own; earlier steps are shared with other cells.
 OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
 
+#: Steps that fit the model to one subject, after the pretraining; some ways of it have only the last.
+FITTING_STEPS = (
+    "voxel_clusters",
+    "train_episodes",
+    "closed_form_alignment",
+    "place_voxels",
+    "synthetic_trials",
+    FINETUNE.name,
+)
+
 #: Swept parameters in words, with braces for the value.
 WORDS = {
     HOURS: "{} h",
@@ -39,6 +49,7 @@ WORDS = {
     "pretrain.subjects": "pretrained on {}",
     "scale.hidden_dim": "hidden {}",
     "model": "{}",
+    "adaptation": "{}",
     "fidelity": "{}",
     ABLATION: "{}",
     "experiment": "{}",
@@ -95,6 +106,7 @@ class JobScores:
         of_each: dict[str, np.ndarray] = {}
         if rows == MODEL_ROWS and FINETUNE.name in job.artifacts:
             scores |= {score.name: score for score in read_kept_scores(Path(job.artifacts[FINETUNE.name]))}
+            scores |= {score.name: score for score in _cost(job)}
         for step, row in rows.items():
             if step in job.artifacts:
                 content = read_json(Path(job.artifacts[step]) / SCORES)
@@ -102,6 +114,18 @@ class JobScores:
                 each = content.get("of_each_image", {}).get(row, {})
                 of_each |= {name: np.array(values, dtype=np.float64) for name, values in each.items()}
         return cls(scores, of_each)
+
+
+def _cost(job: Job) -> list[Score]:
+    """Return the weights that learned in the fine-tuning and the minutes of the steps that fit the subject."""
+    counts = read_json(Path(job.artifacts[FINETUNE.name]) / TRAINED_PARAMETERS, dict[str, int])
+    folders = [job.artifacts[step] for step in FITTING_STEPS if step in job.artifacts]
+    minutes = sum(manifest_of(folder)["seconds"] for folder in folders) / 60
+    values = {"trained_parameters": float(sum(counts.values())), "minutes": minutes}
+    return [
+        Score(name, value, chance=None, pool_size=None, num_images=0, higher_is_better=False)
+        for name, value in values.items()
+    ]
 
 
 @dataclass(frozen=True)

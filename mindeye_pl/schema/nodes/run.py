@@ -161,11 +161,20 @@ class Neighbours(Settings):
     spread: PositiveFloat = key("factor on their tokens' difference from the mean; 1 leaves the mean of several.")
 
 
+class LinearBlur(Settings):
+    """Blurry images by ridge regression from voxels to pixels, not by the low-level branch (docs/one_hour.md)."""
+
+    size: PositiveInt | None = key("pixels along a side of its targets; null: the low-level branch's blurry images.")
+    contrast: PositiveFloat = key("as a share of the seen images' contrast.")
+    penalties: Annotated[list[PositiveFloat], MinLen(1)] = key("that one is chosen from, on left-out training images.")
+
+
 class Reconstruct(Settings):
     """Reconstruction of the test images."""
 
     candidates: PositiveInt = key("images of which the nearest to the brain is kept; 16 published for MindEye1.")
     neighbours: Neighbours = key("known images near the retrieval embedding.")
+    linear_blur: LinearBlur = key("blurry images by ridge regression.")
     prior_samples: PositiveInt | None = optional("samples of the diffusion prior that are averaged; 1 as published.")
 
 

@@ -56,6 +56,9 @@ class FitBottleneck(ModelStep):
             what = "the low-level part reads the voxels past the bottleneck"
             fix = "low_level=none or low_level=vae_blur, or bottleneck.dimensions=null"
             raise UserError(what, got=low_level._target_, fix=fix)
+        if (size := config.reconstruct.linear_blur.size) is not None:
+            what, got = "the linear blur reads the voxels past the bottleneck", f"reconstruct.linear_blur.size={size}"
+            raise UserError(what, got=got, fix="reconstruct.linear_blur.size=null, or bottleneck.dimensions=null")
 
     def build(self, settings: Settings, inputs: Inputs, work: Work) -> None:
         """Align the training trials, and write mean and directions."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -15,6 +16,7 @@ from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
+from mindeye_pl.steps.brain.linear_blur import FIT_LINEAR_BLUR, load_linear_blur
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 
 
@@ -24,6 +26,8 @@ class ImageModels:
 
     Attributes:
         vae: makes blurry images of the low-level branch's latents.
+        linear_blur: folder of the linear map to blurry images, which is used in place of the low-level branch.
+        contrast: of its images, as a share of the seen images'.
         unclip: makes images of tokens.
         generator: fine-tuned to the subject, in place of the unCLIP's own weights.
         embedder: makes target tokens; several candidates are compared by it.
@@ -32,6 +36,8 @@ class ImageModels:
     """
 
     vae: FrozenModel | None = None
+    linear_blur: Path | None = None
+    contrast: float = 1.0
     unclip: FrozenModel | None = None
     generator: FinetunedGenerator | None = None
     embedder: FrozenModel | None = None
@@ -69,7 +75,9 @@ class Drawing(Input):
     def parts(self, config: DictConfig) -> Mapping[str, Input]:
         """Return the models that the configuration names."""
         parts: dict[str, Input] = {"embedder": Frozen("embedder")}
-        if config.get("low_level") is not None:
+        if config.reconstruct.linear_blur.size is not None:
+            parts["linear_blur"] = Made(FIT_LINEAR_BLUR)
+        elif config.get("low_level") is not None:
             parts["vae"] = Frozen("vae")
         if config.get("unclip") is not None:
             parts["unclip"] = unclip_input(config)
@@ -80,7 +88,8 @@ class Drawing(Input):
 
     def open(self, config: DictConfig, parts: Inputs) -> ImageModels:
         """Return the models, not loaded yet."""
-        found = {name: parts.get(name) for name in ("embedder", "vae", "unclip", "captioner")}
+        found = {name: parts.get(name) for name in ("embedder", "vae", "linear_blur", "unclip", "captioner")}
+        found["contrast"] = config.reconstruct.linear_blur.contrast
         generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
         return ImageModels(**found, refiner=parts.get("refine"), generator=generator)
 
@@ -119,6 +128,9 @@ def build_reconstructor(
         if candidates > 1:
             assert models.embedder is not None, "several candidates need an embedder"
             reconstructor.candidates, reconstructor.embedder = candidates, models.embedder.load()
+    if models.linear_blur is not None:
+        size = None if reconstructor.image_decoder is None else reconstructor.image_decoder.image_size
+        reconstructor.blur = load_linear_blur(models.linear_blur, contrast=models.contrast, image_size=size)
     if models.captioner is not None:
         captioner = models.loaded_captioner
         _check_width(models, models.captioner, captioner.converter.over_channels.in_features)
@@ -135,7 +147,7 @@ def check_drawing(config: DictConfig) -> None:
     if config.get("captioner") is None or config.get("unclip") is None:
         what = f"refine={refine.name} needs an unCLIP and a captioner"
         raise UserError(what, got="one is none", expected="both", fix="refine=none")
-    if refine.blend and config.get("low_level") is None:
+    if refine.blend and config.get("low_level") is None and config.reconstruct.linear_blur.size is None:
         raise UserError("refine.blend mixes in the blurry reconstruction", got="low_level=none", fix="refine.blend=0")
 
 

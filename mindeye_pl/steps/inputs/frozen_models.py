@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mindeye_pl.engine.settings import identity
+from mindeye_pl.engine.settings import Settings, identity
 from mindeye_pl.engine.step import CHECKPOINT, MISSING, Input, Inputs
 from mindeye_pl.errors import UserError
 from mindeye_pl.store.fingerprint import fingerprint, fingerprint_file
@@ -145,7 +145,7 @@ class Frozen(Input):
         return plain | {"files": found}
 
 
-def frozen_device(config: DictConfig) -> torch.device:
+def frozen_device(config: DictConfig | Settings) -> torch.device:
     """Return the device of the run's frozen models."""
     return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
 

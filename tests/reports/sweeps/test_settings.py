@@ -86,6 +86,26 @@ def test_the_order_of_jobs_changes_no_score(jobs: list[Job]) -> None:
     assert scores(jobs) == scores(jobs[::-1])
 
 
+def test_a_cell_has_the_cost_of_the_steps_that_fit_the_subject(tmp_path: Path) -> None:
+    each = np.linspace(0, 1, NUM_IMAGES)
+    made = [write_job(tmp_path, number, each, seed=seed) for number, seed in enumerate(("1", "2"))]
+    for job, parameters in zip(made, (1000, 3000), strict=True):
+        for step, seconds in {"pretrain": 600.0, "closed_form_alignment": 30.0, "finetune": 60.0}.items():
+            folder = tmp_path / f"{step}{job.number}"
+            folder.mkdir()
+            named = {"step": step, "label": "subj01", "fingerprint": f"{job.number:064d}", "version": 1, "inputs": {}}
+            write_manifest(folder, schema=3, determined_by={}, seconds=seconds, **named)
+            job.artifacts[step] = str(folder)
+        (folder / "trained_parameters.json").write_text(json.dumps({"alignment": parameters, "low_level": 24}))
+        (folder / "validation.json").write_text(json.dumps({"scores": []}))
+    (cell,) = cells_of(made)
+    minutes, parameters = cell.score("minutes"), cell.score("trained_parameters")
+    assert minutes is not None
+    assert parameters is not None
+    assert (minutes.value, minutes.interval) == (1.5, None)
+    assert (parameters.value, parameters.interval) == (2024, None)
+
+
 def test_differences_are_paired_by_image_and_seed(jobs: list[Job]) -> None:
     cells = cells_of(jobs)
     rows = compare(cells, "finetune.start", "scratch", [RETRIEVAL], simulated=True)
