@@ -3,9 +3,9 @@
 from mindeye_pl.engine.step import Step
 from mindeye_pl.steps.baselines.images import BASELINES, DRAW_IN_CONTEXT
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
+from mindeye_pl.steps.brain.alignment.closed_form import CLOSED_FORM
+from mindeye_pl.steps.brain.alignment.episodes import EPISODES
 from mindeye_pl.steps.brain.bottleneck import FIT_BOTTLENECK
-from mindeye_pl.steps.brain.closed_form import CLOSED_FORM
-from mindeye_pl.steps.brain.episodes import EPISODES
 from mindeye_pl.steps.brain.finetune import FINETUNE
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR
 from mindeye_pl.steps.brain.in_context.decode import DECODE_IN_CONTEXT

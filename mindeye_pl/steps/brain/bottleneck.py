@@ -17,7 +17,7 @@ from mindeye_pl.engine.step import Input, Inputs, Made, Work
 from mindeye_pl.errors import UserError
 from mindeye_pl.models.base import BrainDecoder
 from mindeye_pl.nn.brain.bottleneck import Bottleneck, principal_directions
-from mindeye_pl.steps.brain.shared_space import mean_aligned
+from mindeye_pl.steps.brain.alignment.shared_space import mean_aligned
 from mindeye_pl.steps.brain.trained_model import ModelStep, Trained, TrainedModel
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data

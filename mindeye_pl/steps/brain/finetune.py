@@ -17,11 +17,11 @@ from mindeye_pl.errors import UserError
 from mindeye_pl.metrics.statistics.score import score_summary
 from mindeye_pl.models.parts.alignment import FunctionalAlignment
 from mindeye_pl.schema.nodes.run import LAST
-from mindeye_pl.steps.brain.alignment_prior import NO_PRIOR
-from mindeye_pl.steps.brain.closed_form import CLOSED_FORM, load_alignment, shared_table
-from mindeye_pl.steps.brain.episodes import EPISODES
+from mindeye_pl.steps.brain.alignment.closed_form import CLOSED_FORM, load_alignment, shared_table
+from mindeye_pl.steps.brain.alignment.episodes import EPISODES
+from mindeye_pl.steps.brain.alignment.prior import NO_PRIOR
+from mindeye_pl.steps.brain.alignment.shared_space import ImageFeatures, load_shared
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
-from mindeye_pl.steps.brain.shared_space import ImageFeatures, load_shared
 from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS, read_synthetic
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores

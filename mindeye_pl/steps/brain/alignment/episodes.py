@@ -18,9 +18,9 @@ from mindeye_pl.distributed.strategies import determined_by_trainer
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.alignment_prior import position_inputs
+from mindeye_pl.steps.brain.alignment.prior import position_inputs
+from mindeye_pl.steps.brain.alignment.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
-from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, hours, image_means, trial_options
 from mindeye_pl.steps.brain.voxel_clusters import CLUSTER_VOXELS, KnownVoxels, place_voxels, pools_clusters
 from mindeye_pl.steps.inputs.frozen_models import Frozen

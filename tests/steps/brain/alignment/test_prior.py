@@ -6,8 +6,8 @@ import torch
 
 from mindeye_pl.metrics.voxel_clusters import FeatureAxes
 from mindeye_pl.nn.in_context.neighbours import mean_weights, near_means, nearest_positions
-from mindeye_pl.steps.brain.alignment_prior import Anatomy, CarriedMaps, Tuning
-from mindeye_pl.steps.brain.closed_form import ALIGNMENT, CHOICES
+from mindeye_pl.steps.brain.alignment.closed_form import ALIGNMENT, CHOICES
+from mindeye_pl.steps.brain.alignment.prior import Anatomy, CarriedMaps, Tuning
 from mindeye_pl.store.own_files import read_json, read_tensors
 from tests.conftest import CommandLine
 

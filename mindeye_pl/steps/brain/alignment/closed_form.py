@@ -13,10 +13,10 @@ from mindeye_pl.console import console
 from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Made, Step, Work
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.alignment_prior import position_inputs
-from mindeye_pl.steps.brain.episodes import EPISODES
+from mindeye_pl.steps.brain.alignment.episodes import EPISODES
+from mindeye_pl.steps.brain.alignment.prior import position_inputs
+from mindeye_pl.steps.brain.alignment.shared_space import ALIGNMENT_KEYS, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.brain.shared_space import ALIGNMENT_KEYS, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindeye_pl.steps.brain.closed_form import ALIGNMENT, SHARED, shared_table
+from mindeye_pl.steps.brain.alignment.closed_form import ALIGNMENT, SHARED, shared_table
 from mindeye_pl.store.atomic import write_arrays
 from mindeye_pl.store.own_files import read_json, read_tensors
 from mindeye_pl.training.closed_form import SharedVectors

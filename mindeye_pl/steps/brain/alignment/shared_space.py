@@ -19,7 +19,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Inputs
 from mindeye_pl.metrics.retrieval import cosine_similarity, ranks_of_own
 from mindeye_pl.models.base import BrainDecoder
-from mindeye_pl.steps.brain.alignment_prior import CarriedMaps, carried_maps
+from mindeye_pl.steps.brain.alignment.prior import CarriedMaps, carried_maps
 from mindeye_pl.steps.brain.trials import trial_data
 from mindeye_pl.steps.inputs.targets import ImageTargets
 from mindeye_pl.training.build import build_model

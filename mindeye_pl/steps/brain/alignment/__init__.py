@@ -1,0 +1,1 @@
+"""Alignment of a new subject in closed form, and what prepares the shared parts for it."""
