@@ -27,7 +27,16 @@ MINDEYE2 = ["scale=small", "low_level=vae_blur", "maps=convnext", "refine=sdxl_i
 REFINER_CUT = ["+refine.network.image_size=256"]  # 12 steps, two passes each, of 3.3 TFLOP at 768 pixels
 
 #: The best combination at one hour; its prior needs two subjects beside the one whose hour is aligned.
-ONE_HOUR = ["adaptation=one_hour", "simulation.subjects=[1,2,5]", "finetune.episodes.per_subject=1"]
+ONE_HOUR = [
+    "adaptation=one_hour",
+    "simulation.subjects=[1,2,5]",
+    "simulation.num_sessions=4",
+    "finetune.episodes.per_subject=1",
+    "finetune.episodes.batch_size=4",
+    "finetune.episodes.epochs=1",
+    "finetune.episodes.max_steps=3",
+    "refine=none",
+]
 
 #: Networks of torch.hub under names without a checksum, which random weights do not have.
 HUB = ("alexnet", "inception_v3", "efficientnet_b1", "swav_resnet50", "fid_inception")
@@ -82,6 +91,8 @@ def stages(weights: Path, work: Path) -> list[Stage]:
     ]
     drawn = f"unclip.weights.file={unclip}"
     mindeye2 = [*common, *MINDEYE2, *REFINER_CUT, drawn]
+    replaced = ("simulation.subjects=", "simulation.num_sessions=", "refine=", *REFINER_CUT)
+    one_hour = [*(argument for argument in mindeye2 if not argument.startswith(replaced)), *ONE_HOUR]
     mindeye1 = [*common, "model=mindeye1", "scale=small", "reconstruct.candidates=1"]
     checkpoint = weights / "last.pth"
     paper = [
@@ -103,7 +114,7 @@ def stages(weights: Path, work: Path) -> list[Stage]:
         Stage("fine-tune, resumed", [*mindeye2, "pipeline.steps=[finetune]"]),
         Stage(
             "fit one hour",
-            [*mindeye2, *ONE_HOUR, "refine=none", "pipeline.steps=[finetune,evaluate]"],
+            [*one_hour, "pipeline.steps=[finetune,evaluate]"],
             ("sd_vae", "convnext", "openclip_bigg"),
             cut="one episode for each pretraining subject",
         ),
