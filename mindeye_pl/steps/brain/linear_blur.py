@@ -30,6 +30,8 @@ MAP, CHOICES = "linear_blur.safetensors", "choices.json"
 
 #: Images that are read at once.
 _BLOCK = 256
+#: Pixels along a side for each pixel of the map at most: blurry images of 768 pixels would only fill the disk.
+_ENLARGED = 8
 
 
 class FitLinearBlur(Step):
@@ -100,6 +102,16 @@ def best_prediction(
 
 
 def load_linear_blur(folder: Path, *, contrast: float, image_size: tuple[int, int] | None) -> LinearBlur:
-    """Return a finished step's map, whose images have this share of the contrast of seen images."""
+    """Return a finished step's map, whose images have this share of the contrast of seen images.
+
+    Args:
+        folder: of the step.
+        contrast: of the images.
+        image_size: (H, W) of the images where they are not smaller; None leaves the pixels of the map.
+    """
+    tensors = read_tensors(folder / MAP)
+    if image_size is not None:
+        largest = _ENLARGED * tensors["mean"].shape[-1]
+        image_size = min(image_size[0], largest), min(image_size[1], largest)
     spread = contrast * read_json(folder / CHOICES, dict[str, float])["spread"]
-    return LinearBlur(**read_tensors(folder / MAP), spread=spread, image_size=image_size)
+    return LinearBlur(**tensors, spread=spread, image_size=image_size)

@@ -1,5 +1,7 @@
 """`reconstruct.linear_blur` against scikit-learn's ridge regression, and through the command line."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,9 +13,10 @@ from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import declare
 from mindeye_pl.metrics.ridge_decoder import TrialDecomposition
-from mindeye_pl.steps.brain.linear_blur import CHOICES, MAP, best_prediction, small_images
+from mindeye_pl.steps.brain.linear_blur import CHOICES, MAP, best_prediction, load_linear_blur, small_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.brain.trials import subject_trials
+from mindeye_pl.store.atomic import write_json, write_tensors
 from mindeye_pl.store.own_files import read_json, read_tensors
 from tests.conftest import CommandLine
 
@@ -76,6 +79,17 @@ def test_images_start_from_a_linear_blur(cli: CommandLine, finished: object) -> 
     decoder = mindeye_pl.load(max((cli.outputs / "runs").rglob(".hydra")).parent, images=False)
     assert decoder.reconstructor.blur is not None
     torch.testing.assert_close(decoder.reconstructor.blur(mean_voxels), expected.clamp(0, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_blurry_images_have_few_pixels(tmp_path: Path) -> None:
+    tensors = {"weight": torch.zeros(48, 5), "bias": torch.full((48,), 0.5), "mean": torch.full((3, 4, 4), 0.5)}
+    write_tensors(tmp_path / MAP, tensors)
+    write_json(tmp_path / CHOICES, {"penalty": 1.0, "r2": 0.1, "spread": 4.0})
+    sizes: dict[tuple[int, int] | None, tuple[int, int]] = {None: (4, 4), (768, 24): (32, 24)}
+    for asked, expected in sizes.items():
+        made = load_linear_blur(tmp_path, contrast=0.5, image_size=asked)
+        assert made.spread == 2.0
+        assert made(torch.ones(2, 5)).shape == (2, 3, *expected)
 
 
 def test_a_bottleneck_is_refused(cli: CommandLine) -> None:
