@@ -166,6 +166,7 @@ class LinearBlur(Settings):
 
     size: PositiveInt | None = key("pixels along a side of its targets; null: the low-level branch's blurry images.")
     contrast: PositiveFloat = key("as a share of the seen images' contrast.")
+    strength: Fraction = key("fraction of steps that start from them, in place of `unclip.strength`.")
     penalties: Annotated[list[PositiveFloat], MinLen(1)] = key("that one is chosen from, on left-out training images.")
 
 

@@ -4,6 +4,7 @@ Legend: N training images, V voxels, s pixels along a side, T = 3 s^2 values of 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +102,25 @@ def best_prediction(
     return best, targets - decomposition.residuals(best) @ targets
 
 
-def load_linear_blur(folder: Path, *, contrast: float, image_size: tuple[int, int] | None) -> LinearBlur:
-    """Return a finished step's map, whose images have this share of the contrast of seen images.
+@dataclass(frozen=True)
+class FittedBlur:
+    """A finished step's map.
 
-    Args:
+    Attributes:
         folder: of the step.
-        contrast: of the images.
-        image_size: (H, W) of the images where they are not smaller; None leaves the pixels of the map.
+        contrast: of the images, as a share of the seen images'.
+        strength: fraction of an image decoder's steps that start from them.
     """
-    tensors = read_tensors(folder / MAP)
-    if image_size is not None:
-        largest = _ENLARGED * tensors["mean"].shape[-1]
-        image_size = min(image_size[0], largest), min(image_size[1], largest)
-    spread = contrast * read_json(folder / CHOICES, dict[str, float])["spread"]
-    return LinearBlur(**tensors, spread=spread, image_size=image_size)
+
+    folder: Path
+    contrast: float
+    strength: float
+
+    def load(self, image_size: tuple[int, int] | None = None) -> LinearBlur:
+        """Return the map to images of (H, W), or of fewer pixels; None leaves its own."""
+        tensors = read_tensors(self.folder / MAP)
+        if image_size is not None:
+            largest = _ENLARGED * tensors["mean"].shape[-1]
+            image_size = min(image_size[0], largest), min(image_size[1], largest)
+        spread = self.contrast * read_json(self.folder / CHOICES, dict[str, float])["spread"]
+        return LinearBlur(**tensors, spread=spread, image_size=image_size)

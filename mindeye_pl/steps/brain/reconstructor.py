@@ -1,9 +1,8 @@
 """The models that turn a trained system's tokens into images and captions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -16,7 +15,7 @@ from mindeye_pl.nn.diffusion.captioner import Captioner
 from mindeye_pl.nn.diffusion.solvers import Sampling
 from mindeye_pl.nn.image_decoder import ImageDecoder
 from mindeye_pl.steps.brain.finetune_generator import FINETUNE_GENERATOR, FinetunedGenerator, trains_generator
-from mindeye_pl.steps.brain.linear_blur import FIT_LINEAR_BLUR, load_linear_blur
+from mindeye_pl.steps.brain.linear_blur import FIT_LINEAR_BLUR, FittedBlur
 from mindeye_pl.steps.inputs.frozen_models import Frozen, FrozenModel
 
 
@@ -26,8 +25,7 @@ class ImageModels:
 
     Attributes:
         vae: makes blurry images of the low-level branch's latents.
-        linear_blur: folder of the linear map to blurry images, which is used in place of the low-level branch.
-        contrast: of its images, as a share of the seen images'.
+        blur: linear map of the voxels to blurry images, in place of the low-level branch.
         unclip: makes images of tokens.
         generator: fine-tuned to the subject, in place of the unCLIP's own weights.
         embedder: makes target tokens; several candidates are compared by it.
@@ -36,8 +34,7 @@ class ImageModels:
     """
 
     vae: FrozenModel | None = None
-    linear_blur: Path | None = None
-    contrast: float = 1.0
+    blur: FittedBlur | None = None
     unclip: FrozenModel | None = None
     generator: FinetunedGenerator | None = None
     embedder: FrozenModel | None = None
@@ -88,8 +85,10 @@ class Drawing(Input):
 
     def open(self, config: DictConfig, parts: Inputs) -> ImageModels:
         """Return the models, not loaded yet."""
-        found = {name: parts.get(name) for name in ("embedder", "vae", "linear_blur", "unclip", "captioner")}
-        found["contrast"] = config.reconstruct.linear_blur.contrast
+        found = {name: parts.get(name) for name in ("embedder", "vae", "unclip", "captioner")}
+        if "linear_blur" in parts:
+            wanted = config.reconstruct.linear_blur
+            found["blur"] = FittedBlur(parts["linear_blur"], wanted.contrast, wanted.strength)
         generator = FinetunedGenerator(parts["generator"]) if "generator" in parts else None
         return ImageModels(**found, refiner=parts.get("refine"), generator=generator)
 
@@ -128,9 +127,11 @@ def build_reconstructor(
         if candidates > 1:
             assert models.embedder is not None, "several candidates need an embedder"
             reconstructor.candidates, reconstructor.embedder = candidates, models.embedder.load()
-    if models.linear_blur is not None:
-        size = None if reconstructor.image_decoder is None else reconstructor.image_decoder.image_size
-        reconstructor.blur = load_linear_blur(models.linear_blur, contrast=models.contrast, image_size=size)
+    if (blur := models.blur) is not None:
+        decoder = reconstructor.image_decoder
+        reconstructor.blur = blur.load(None if decoder is None else decoder.image_size)
+        if decoder is not None:
+            decoder.sampling = replace(decoder.sampling, strength=blur.strength)
     if models.captioner is not None:
         captioner = models.loaded_captioner
         _check_width(models, models.captioner, captioner.converter.over_channels.in_features)

@@ -13,7 +13,7 @@ from mindeye_pl.config import compose_config
 from mindeye_pl.engine.run import Run
 from mindeye_pl.engine.settings import declare
 from mindeye_pl.metrics.ridge_decoder import TrialDecomposition
-from mindeye_pl.steps.brain.linear_blur import CHOICES, MAP, best_prediction, load_linear_blur, small_images
+from mindeye_pl.steps.brain.linear_blur import CHOICES, MAP, FittedBlur, best_prediction, small_images
 from mindeye_pl.steps.brain.reconstruct import RECONSTRUCT, read_reconstructions
 from mindeye_pl.steps.brain.trials import subject_trials
 from mindeye_pl.store.atomic import write_json, write_tensors
@@ -56,6 +56,7 @@ _CHECKS = np.float16(0.25) * (np.indices((8, 8)).sum(0) % 2).astype(np.float16)
 def test_images_start_from_a_linear_blur(cli: CommandLine, finished: object) -> None:
     """Blurry images are those of the fitted map for the test responses, of the wanted contrast, also after `load`."""
     wanted = ("adaptation=[linear_blur]", "reconstruct.linear_blur.size=4", "reconstruct.linear_blur.contrast=0.5")
+    wanted += ("reconstruct.linear_blur.strength=0.3",)
     code, out, err = cli(*COMMAND, *wanted, "pipeline.steps=[reconstruct]")
     assert code == 0, err
     assert "4 x 4 pixels: penalty" in out
@@ -76,7 +77,11 @@ def test_images_start_from_a_linear_blur(cli: CommandLine, finished: object) -> 
     resized = F.interpolate(expected, size=size, mode="bilinear", antialias=True).clamp(0, 1)
     torch.testing.assert_close(made["blurry_images"].float(), resized, atol=1e-3, rtol=1e-3)
 
-    decoder = mindeye_pl.load(max((cli.outputs / "runs").rglob(".hydra")).parent, images=False)
+    run_folder = max((cli.outputs / "runs").rglob(".hydra")).parent
+    drawing = mindeye_pl.load(run_folder).reconstructor.image_decoder
+    assert drawing is not None
+    assert drawing.sampling.strength == 0.3 != run.config.unclip.strength
+    decoder = mindeye_pl.load(run_folder, images=False)
     assert decoder.reconstructor.blur is not None
     torch.testing.assert_close(decoder.reconstructor.blur(mean_voxels), expected.clamp(0, 1), atol=1e-5, rtol=1e-5)
 
@@ -87,7 +92,7 @@ def test_blurry_images_have_few_pixels(tmp_path: Path) -> None:
     write_json(tmp_path / CHOICES, {"penalty": 1.0, "r2": 0.1, "spread": 4.0})
     sizes: dict[tuple[int, int] | None, tuple[int, int]] = {None: (4, 4), (768, 24): (32, 24)}
     for asked, expected in sizes.items():
-        made = load_linear_blur(tmp_path, contrast=0.5, image_size=asked)
+        made = FittedBlur(tmp_path, contrast=0.5, strength=0.7).load(asked)
         assert made.spread == 2.0
         assert made(torch.ones(2, 5)).shape == (2, 3, *expected)
 
