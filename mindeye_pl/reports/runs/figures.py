@@ -42,7 +42,7 @@ _MAPPED = 300
 RECONSTRUCTED = {
     "images": ImageColumn("Reconstructed", "drawn from brain activity"),
     "refined_images": ImageColumn("Refined", "the reconstruction, refined"),
-    "blurry_images": ImageColumn("Blurry", "the low-level branch alone, from brain activity"),
+    "blurry_images": ImageColumn("Blurry", "low-level branch, or linear map, alone, from brain activity"),
 }
 #: Column of the ceiling, between the seen images and the reconstructions.
 FROM_TRUE_TOKENS = ImageColumn("From true tokens", "drawn from the image's own tokens: the decoder's limit", "ceiling")
