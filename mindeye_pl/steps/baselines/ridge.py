@@ -27,7 +27,7 @@ from mindeye_pl.engine.step import RECONSTRUCTIONS, Input, Inputs, Step, Work
 from mindeye_pl.metrics.rescaling import AS_PREDICTED, RESCALINGS, Spread, best_rescaling
 from mindeye_pl.metrics.retrieval import retrieval_accuracy
 from mindeye_pl.metrics.ridge_tuning import PER_TARGET, RidgeFit, tuned_ridge
-from mindeye_pl.steps.brain.trials import subject_tags
+from mindeye_pl.steps.brain.trials import subject_tags, trials_label
 from mindeye_pl.steps.inputs.splits import Split, test_data
 from mindeye_pl.steps.inputs.targets import ImageTargets, Targets
 from mindeye_pl.store.atomic import write_json, write_tensors
@@ -118,8 +118,7 @@ class RidgeStep(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return subject and hours."""
-        sessions = config.data.num_sessions
-        return f"subj{config.data.subject:02d}-{'all' if sessions == 'all' else f'{sessions}h'}"
+        return trials_label(config)
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject and hours."""

@@ -23,7 +23,7 @@ from mindeye_pl.steps.brain.alignment.prior import NO_PRIOR
 from mindeye_pl.steps.brain.alignment.shared_space import ImageFeatures, load_shared
 from mindeye_pl.steps.brain.pretrain import PRETRAIN, TRAINING_KEYS, repetition_slots
 from mindeye_pl.steps.brain.synthetic_trials import SYNTHESISE_TRIALS, read_synthetic
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, add_targets, subject_tags, subject_trials, trials_label
 from mindeye_pl.steps.brain.validation import check_validation_images, read_kept_scores, write_kept_scores
 from mindeye_pl.steps.brain.voxel_clusters import PLACE_VOXELS, place_new_voxels, pools_clusters
 from mindeye_pl.steps.inputs.checkpoint_file import CheckpointFile
@@ -59,9 +59,7 @@ class Finetune(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return subject, hours, start and seed."""
-        sessions = config.data.num_sessions
-        amount = "all" if sessions == "all" else f"{sessions}h"
-        return f"subj{config.data.subject:02d}-{amount}-{config.finetune.start}-seed{config.seed}"
+        return f"{trials_label(config)}-{config.finetune.start}-seed{config.seed}"
 
     def inputs(self, config: DictConfig) -> Mapping[str, Input]:
         """Return trials, the images left out, targets, and the pretrained model where one is used."""

@@ -19,7 +19,7 @@ from mindeye_pl.engine.settings import Settings
 from mindeye_pl.engine.step import Input, Inputs, Step, Work
 from mindeye_pl.metrics.ridge_decoder import TrialDecomposition
 from mindeye_pl.nn.brain.linear_blur import LinearBlur
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials, trials_label
 from mindeye_pl.steps.inputs.frozen_models import frozen_device
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.store.atomic import write_json, write_tensors
@@ -48,8 +48,7 @@ class FitLinearBlur(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return subject, hours and seed."""
-        sessions = config.data.num_sessions
-        return f"subj{config.data.subject:02d}-{'all' if sessions == 'all' else f'{sessions}h'}-seed{config.seed}"
+        return f"{trials_label(config)}-seed{config.seed}"
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject and hours."""

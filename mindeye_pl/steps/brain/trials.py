@@ -119,6 +119,12 @@ def hours(num_sessions: int | float | str, config: DictConfig) -> str:
     return num_sessions if isinstance(num_sessions, str) else f"{num_sessions * config.data.hours_per_session:g}"
 
 
+def trials_label(config: DictConfig) -> str:
+    """Return `data.subject` and the sessions of its data in use, for labels: `subj01-1h`."""
+    sessions = config.data.num_sessions
+    return f"subj{config.data.subject:02d}-{'all' if sessions == 'all' else f'{sessions}h'}"
+
+
 def subject_tags(config: DictConfig) -> list[str]:
     """Return the tags of a step that reads `data.subject`: the subject, the hours of its data, the subject's label."""
     data = config.data

@@ -17,7 +17,7 @@ from mindeye_pl.steps.brain.alignment.episodes import EPISODES
 from mindeye_pl.steps.brain.alignment.prior import position_inputs
 from mindeye_pl.steps.brain.alignment.shared_space import ALIGNMENT_KEYS, SharedSpace, VectorTable, load_shared
 from mindeye_pl.steps.brain.pretrain import PRETRAIN
-from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials
+from mindeye_pl.steps.brain.trials import TRAINING_RUNTIME, TRAINING_TRIALS, subject_tags, subject_trials, trials_label
 from mindeye_pl.steps.inputs.splits import Split, training_data
 from mindeye_pl.steps.inputs.targets import Targets
 from mindeye_pl.store.atomic import write_arrays, write_json, write_tensors
@@ -41,8 +41,7 @@ class ClosedForm(Step):
 
     def label(self, config: DictConfig) -> str:
         """Return subject, hours and seed."""
-        sessions = config.data.num_sessions
-        return f"subj{config.data.subject:02d}-{'all' if sessions == 'all' else f'{sessions}h'}-seed{config.seed}"
+        return f"{trials_label(config)}-seed{config.seed}"
 
     def tags(self, config: DictConfig) -> list[str]:
         """Return subject and hours."""
