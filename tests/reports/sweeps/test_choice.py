@@ -11,6 +11,7 @@ from mindeye_pl.reports.render.table import VALIDATION_COLUMNS
 from mindeye_pl.reports.sweeps.choice import choose
 from mindeye_pl.reports.sweeps.jobs import Job
 from mindeye_pl.reports.sweeps.settings import Cell, cells_of
+from mindeye_pl.store.manifest import write_manifest
 from tests.conftest import CommandLine
 
 RETRIEVAL, _, LOSS = VALIDATION_COLUMNS
@@ -29,6 +30,9 @@ def cells(folder: Path, rates: dict[tuple[str, str], float | None]) -> list[Cell
             scores.append(Score("validation_loss", 10 - rate, None, None, 50, higher_is_better=False))
             content = {"epoch": 20, "scores": [score.to_dict() for score in scores]}
             (artifact / "validation.json").write_text(json.dumps(content))
+            (artifact / "trained_parameters.json").write_text("{}")
+            named = {"step": "finetune", "label": "subj01", "fingerprint": "0" * 64, "version": 1, "inputs": {}}
+            write_manifest(artifact, schema=3, determined_by={}, seconds=30.0, **named)
             job.status, job.error, job.artifacts = "finished", None, {"finetune": str(artifact)}
         jobs.append(job)
     return cells_of(jobs)
