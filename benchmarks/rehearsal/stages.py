@@ -112,12 +112,6 @@ def stages(weights: Path, work: Path) -> list[Stage]:
         Stage("embed and pretrain", [*mindeye2, "pipeline=pretrain"]),
         Stage("fine-tune, stopped", [*mindeye2, "pipeline.steps=[finetune]"], stop_at="step 2 of 4", code=143),
         Stage("fine-tune, resumed", [*mindeye2, "pipeline.steps=[finetune]"]),
-        Stage(
-            "fit one hour",
-            [*one_hour, "pipeline.steps=[finetune,evaluate]"],
-            ("sd_vae", "convnext", "openclip_bigg"),
-            cut="one episode for each pretraining subject",
-        ),
         Stage("predict and retrieve", [*mindeye2, "pipeline.steps=[evaluate]"]),
         Stage(
             "reconstruct, caption and refine",
@@ -139,5 +133,11 @@ def stages(weights: Path, work: Path) -> list[Stage]:
             [*mindeye1, "pipeline.steps=[finetune,evaluate,reconstruct]"],
             ("versatile_diffusion_unet",),
             cut="Versatile Diffusion of 2 steps",
+        ),
+        Stage(
+            "fit one hour",
+            [*one_hour, "pipeline.steps=[finetune,evaluate]"],
+            ("sd_vae", "convnext", "openclip_bigg"),
+            cut="one episode for each pretraining subject",
         ),
     ]

@@ -110,7 +110,7 @@ class Reconstructor(LightningModule):
             backbone, retrieval = (self._averaged(part, query) for part in (outputs.tokens, outputs.retrieval))
         made = {"stimulus_ids": query.stimulus_ids, "retrieval": retrieval, "backbone_tokens": backbone}
         if self.blur is not None:
-            made["blurry_images"] = self.blur(torch.einsum("br,brv->bv", query.weights, query.voxels))
+            made["blurry_images"] = self.blur(self._averaged(query.voxels.flatten(0, 1), query))
         elif outputs.latents is not None and self.vae is not None:
             with clock("blurry image"):
                 made["latents"] = latents = self._averaged(outputs.latents.float(), query)
@@ -180,7 +180,7 @@ class Reconstructor(LightningModule):
 
     @staticmethod
     def _averaged(outputs: Tensor, query: BrainQuery) -> Tensor:
-        repeated = outputs.unflatten(0, query.weights.shape)  # (B, R, S, D)
+        repeated = outputs.unflatten(0, query.weights.shape)  # (B, R, ...)
         return torch.einsum("br,br...->b...", query.weights.to(repeated), repeated)
 
 

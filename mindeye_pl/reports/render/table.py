@@ -90,7 +90,14 @@ VALIDATION_COLUMNS = (
 
 COST_COLUMNS = (
     Column("Trained parameters", "trained_parameters", "How many weights learn?", "integer", False, limits=None),
-    Column("Minutes", "minutes", "How long do the steps that fit the subject take?", "number", False, limits=None),
+    Column(
+        "Minutes",
+        "minutes",
+        "How long do the steps between pretraining and evaluation take?",
+        "number",
+        False,
+        limits=None,
+    ),
 )
 
 

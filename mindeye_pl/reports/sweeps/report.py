@@ -33,7 +33,7 @@ from mindeye_pl.reports.sweeps.curves import BARS, curves, title_of
 from mindeye_pl.reports.sweeps.findings import compare, compare_with_baselines, compared, sentences
 from mindeye_pl.reports.sweeps.images import images_section
 from mindeye_pl.reports.sweeps.jobs import Job, read_jobs
-from mindeye_pl.reports.sweeps.settings import ABLATION, Cell, cells_of, manifest_of
+from mindeye_pl.reports.sweeps.settings import ABLATION, PREPARING_STEPS, Cell, cells_of, manifest_of
 from mindeye_pl.schema.nodes.reports import Baseline
 from mindeye_pl.steps.baselines.ridge import RIDGE_NOISE_FREE, RIDGE_TOKENS
 from mindeye_pl.steps.inputs.dataset import CAPTIONS, DataFile, Images, is_simulated
@@ -53,6 +53,7 @@ SHARED_STEPS = (
         "convert_mindeye1",
         "prepare_nsd",
         "pretrain",
+        *PREPARING_STEPS,
         "fit_encoder",
         "fit_bottleneck",
         RIDGE_TOKENS.name,

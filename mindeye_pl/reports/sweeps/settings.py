@@ -25,18 +25,14 @@ from mindeye_pl.store.own_files import read_json
 SEED, HOURS, START, ABLATION = "seed", "data.num_sessions", "finetune.start", "ablation"
 DIMENSIONS = "bottleneck.dimensions"
 
-#: Steps whose cost is a cell's own; earlier steps are shared with other cells.
-OWN_STEPS = ("finetune", "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
+#: Steps that prepare a pretrained model for any new subject; cells share them.
+PREPARING_STEPS = ("voxel_clusters", "train_episodes")
 
-#: Steps that fit the model to one subject, after the pretraining; some ways of it have only the last.
-FITTING_STEPS = (
-    "voxel_clusters",
-    "train_episodes",
-    "closed_form_alignment",
-    "place_voxels",
-    "synthetic_trials",
-    FINETUNE.name,
-)
+#: Steps that fit a prepared model to one subject; most ways have some of them.
+FITTING_STEPS = ("closed_form_alignment", "place_voxels", "synthetic_trials", FINETUNE.name, "fit_linear_blur")
+
+#: Steps whose cost is a cell's own.
+OWN_STEPS = (*FITTING_STEPS, "finetune_generator", "evaluate", "reconstruct", "evaluate_reconstructions")
 
 #: Swept parameters in words, with braces for the value.
 WORDS = {
@@ -117,9 +113,9 @@ class JobScores:
 
 
 def _cost(job: Job) -> list[Score]:
-    """Return the weights that learned in the fine-tuning and the minutes of the steps that fit the subject."""
+    """Return the weights that learned in the fine-tuning, and the minutes of all steps after the pretraining."""
     counts = read_json(Path(job.artifacts[FINETUNE.name]) / TRAINED_PARAMETERS, dict[str, int])
-    folders = [job.artifacts[step] for step in FITTING_STEPS if step in job.artifacts]
+    folders = [job.artifacts[step] for step in (*PREPARING_STEPS, *FITTING_STEPS) if step in job.artifacts]
     minutes = sum(manifest_of(folder)["seconds"] for folder in folders) / 60
     values = {"trained_parameters": float(sum(counts.values())), "minutes": minutes}
     return [
